@@ -1,0 +1,5 @@
+module kanade/libs/events
+
+go 1.26.0
+
+

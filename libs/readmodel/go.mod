@@ -1,0 +1,7 @@
+module kanade/libs/readmodel
+
+go 1.26.0
+
+require kanade/libs/events v0.0.0
+
+replace kanade/libs/events => ../../libs/events

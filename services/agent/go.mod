@@ -1,0 +1,9 @@
+module kanade/services/agent
+
+go 1.26.0
+
+require kanade/libs/events v0.0.0
+require kanade/libs/bus v0.0.0
+
+replace kanade/libs/events => ../../libs/events
+replace kanade/libs/bus => ../../libs/bus

@@ -1,0 +1,11 @@
+module kanade/services/projector
+
+go 1.26.0
+
+require kanade/libs/events v0.0.0
+require kanade/libs/bus v0.0.0
+require kanade/libs/readmodel v0.0.0
+
+replace kanade/libs/events => ../../libs/events
+replace kanade/libs/bus => ../../libs/bus
+replace kanade/libs/readmodel => ../../libs/readmodel
