@@ -2,6 +2,8 @@ module kanade/libs/catalog
 
 go 1.26.0
 
-require kanade/libs/events v0.0.0
-
-replace kanade/libs/events => ../../libs/events
+require (
+	github.com/go-json-experiment/json v1.27.2
+	github.com/goccy/go-yaml v1.19.2
+	github.com/netresearch/go-cron v0.9.1
+)

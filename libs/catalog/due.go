@@ -1,0 +1,178 @@
+package catalog
+
+import (
+	"fmt"
+	"iter"
+	"time"
+	_ "time/tzdata" // containers without a zone database know all zones too
+)
+
+// Location is the zone that the schedule's times are read in; local is what the zone "local" means.
+func (s *Schedule) Location(local *time.Location) (*time.Location, error) {
+	switch s.TZ {
+	case "", "local":
+		return local, nil
+	case "utc":
+		return time.UTC, nil
+	case "Local":
+		return nil, fmt.Errorf("expected local, utc or a zone like Europe/Berlin, got %q", s.TZ)
+	}
+	loc, err := time.LoadLocation(s.TZ)
+	if err != nil {
+		return nil, fmt.Errorf("expected local, utc or a zone like Europe/Berlin, got %q", s.TZ)
+	}
+	return loc, nil
+}
+
+// Next is the first nominal time after another of a schedule of the forms calendar and cron; false for the other forms,
+// when nothing is due any more, or not within nine years. Gates (enabled, active, window) are not looked at. The answer
+// is in UTC. See [Schedule.Due] for what happens at changes of the clock.
+func (s *Schedule) Next(after time.Time, local *time.Location) (time.Time, bool) {
+	c, err := s.clock(local)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return c.next(after)
+}
+
+// Between lists the nominal times in (after, until], oldest first, at most limit of them.
+func (s *Schedule) Between(after, until time.Time, local *time.Location, limit int) []time.Time {
+	var due []time.Time
+	for t := range s.Due(after, until, local) {
+		if len(due) == limit {
+			break
+		}
+		due = append(due, t)
+	}
+	return due
+}
+
+// Due yields the nominal times in (after, until], oldest first, each once, in UTC.
+//
+// A time of day that does not exist on some day, because the clock is put forward over it, is due at the first instant
+// after the gap; one that exists twice is due the first time only. A cron whose hour field is * or */n follows elapsed
+// time instead: it is due at every instant that reads right, both times where the clock is put back; a reading in a gap
+// is due when it would have been had the clock not been changed.
+func (s *Schedule) Due(after, until time.Time, local *time.Location) iter.Seq[time.Time] {
+	return func(yield func(time.Time) bool) {
+		c, err := s.clock(local)
+		if err != nil {
+			return
+		}
+		for {
+			t, ok := c.next(after)
+			if !ok || t.After(until) || !yield(t) {
+				return
+			}
+			after = t
+		}
+	}
+}
+
+// clock is a spec in a zone.
+type clock struct {
+	*spec
+	zone *time.Location
+}
+
+func (s *Schedule) clock(local *time.Location) (clock, error) {
+	zone, err := s.Location(local)
+	if err != nil {
+		return clock{}, err
+	}
+	spec, err := s.When.spec()
+	if spec == nil && err == nil {
+		err = fmt.Errorf("%s has no due times", s.WhenText())
+	}
+	return clock{spec, zone}, err
+}
+
+func (c clock) next(after time.Time) (time.Time, bool) {
+	if c.interval {
+		return c.nextElapsed(after)
+	}
+	civil := reading(after, c.zone)
+	for {
+		var ok bool
+		if civil, ok = c.spec.next(civil); !ok {
+			return time.Time{}, false
+		}
+		// Instants never fall while readings rise, but several readings of a gap share one.
+		if t := instant(civil, c.zone); t.After(after) {
+			return t, true
+		}
+	}
+}
+
+// reading is what a wall clock shows at an instant, held in UTC.
+func reading(t time.Time, zone *time.Location) time.Time {
+	_, offset := t.In(zone).Zone()
+	return t.UTC().Add(time.Duration(offset) * time.Second)
+}
+
+// instant is when a wall clock shows a reading: the first time if it does so twice, the first instant after the gap if
+// never.
+func instant(civil time.Time, zone *time.Location) time.Time {
+	y, m, d := civil.Date()
+	t := time.Date(y, m, d, civil.Hour(), civil.Minute(), civil.Second(), 0, zone)
+	start, end := t.ZoneBounds()
+	shown := reading(t, zone)
+	switch {
+	case shown.After(civil):
+		return start.UTC()
+	case shown.Before(civil):
+		return end.UTC()
+	case start.IsZero():
+		return t.UTC()
+	}
+	if earlier := shifted(civil, offsetBefore(start)); reading(earlier, zone).Equal(civil) {
+		return earlier
+	}
+	return t.UTC()
+}
+
+// shifted takes a reading for an instant at a fixed offset.
+func shifted(civil time.Time, offset time.Duration) time.Time { return civil.Add(-offset) }
+
+// offsetBefore is the offset that a change of the clock ended.
+func offsetBefore(start time.Time) time.Duration {
+	_, offset := start.Add(-1).Zone()
+	return time.Duration(offset) * time.Second
+}
+
+// nextElapsed goes from one change of the clock to the next: between two of them readings and instants differ by a
+// constant.
+func (c clock) nextElapsed(after time.Time) (time.Time, bool) {
+	limit := after.AddDate(searchYears, 0, 0)
+	for after.Before(limit) {
+		here := after.In(c.zone)
+		// The second after is what counts: it may already belong to the next offset.
+		start, end := here.Add(time.Second).ZoneBounds()
+		_, seconds := here.Add(time.Second).Zone()
+		offset := time.Duration(seconds) * time.Second
+		civil, found := c.spec.next(after.UTC().Add(offset))
+		due := shifted(civil, offset)
+		found = found && (end.IsZero() || due.Before(end))
+		if !start.IsZero() {
+			if late, ok := c.late(after, start, offset); ok && (!found || late.Before(due)) {
+				return late, true
+			}
+		}
+		if found {
+			return due, true
+		}
+		if end.IsZero() {
+			return time.Time{}, false
+		}
+		after = end.Add(-time.Second)
+	}
+	return time.Time{}, false
+}
+
+// late finds a reading of the gap that ended at start, due after an instant, taken at the offset before the gap.
+func (c clock) late(after, start time.Time, offset time.Duration) (time.Time, bool) {
+	before := offsetBefore(start)
+	civil, ok := c.spec.next(after.UTC().Add(before))
+	inGap := !civil.Before(start.UTC().Add(before)) && civil.Before(start.UTC().Add(offset))
+	return shifted(civil, before), ok && inGap
+}

@@ -1,0 +1,163 @@
+package catalog
+
+import (
+	"strings"
+	"time"
+)
+
+func (s *Schedule) check(p *problems) {
+	p.id("id", s.ID)
+	p.id("job_id", s.JobID)
+	if _, err := s.Location(time.UTC); err != nil {
+		p.add(Invalid, "tz", "%v", err)
+	}
+	s.When.check(p)
+	s.Plan.check(p)
+	if limit := p.duration("starting_deadline", s.StartingDeadline); limit > 0 {
+		s.checkDelays(p, limit, "starting_deadline")
+	}
+	p.duration("catch_up_window", s.CatchUpWindow)
+	for i, name := range s.Calendars {
+		p.id(place("calendars", i), name)
+	}
+	if s.Active != nil {
+		s.Active.check(p)
+	}
+	if s.Constraints != nil {
+		s.Constraints.check(p, s.When.Calendar)
+	}
+	if s.OnFailure != nil && s.OnFailure.Retry != nil {
+		s.OnFailure.Retry.check(p)
+	}
+	if s.RunsOn == Agent && s.When.PerTarget != nil {
+		p.add(Invalid, "when.per_target", "can't be used with runs_on: agent, which knows of one endpoint only")
+	}
+	if s.RunsOn == Agent && s.Constraints != nil && s.Constraints.MaxConcurrent != nil {
+		p.add(Invalid, "constraints.max_concurrent", "can't be used with runs_on: agent, which knows of one endpoint only")
+	}
+	if doc, err := s.Document(); err != nil {
+		p.add(Invalid, "", "%v", err)
+	} else if len(doc) > MaxSchedule {
+		p.add(Invalid, "", "%d bytes as stored are more than the limit of %d", len(doc), MaxSchedule)
+	}
+}
+
+func (w *When) check(p *problems) {
+	forms := 0
+	for _, is := range []bool{w.PerPC != nil, w.PerTarget != nil, w.Calendar != nil, w.Cron != ""} {
+		if is {
+			forms++
+		}
+	}
+	if forms != 1 {
+		p.add(Invalid, "when", "exactly one of per_pc, per_target, calendar, cron must be set")
+	}
+	w.PerPC.check(p, "when.per_pc")
+	w.PerTarget.check(p, "when.per_target")
+	if w.Calendar != nil {
+		w.Calendar.check(p)
+	}
+	if w.Cron != "" {
+		if _, err := parseCron(w.Cron); err != nil {
+			p.add(Invalid, "when.cron", "%v", err)
+		}
+	}
+}
+
+func (c *Cadence) check(p *problems, path string) {
+	if c == nil || c.Word != "" {
+		return
+	}
+	before := len(p.list)
+	if d := p.duration(path+".every", &c.Every); d == 0 && len(p.list) == before {
+		p.add(Invalid, path+".every", "must be more than 0")
+	}
+}
+
+func (c *Calendar) check(p *problems) {
+	_, date, ok := parseAt(c.At)
+	if !ok {
+		p.add(Invalid, "when.calendar.at", "expected HH:MM or YYYY-MM-DD HH:MM, got %q", c.At)
+	}
+	if ok && date && len(c.Days) > 0 {
+		p.add(Invalid, "when.calendar.days", "can't stand beside a date")
+	}
+	for i, day := range c.Days {
+		if _, err := dayField(day); err != nil {
+			p.add(Invalid, place("when.calendar.days", i), "%v", err)
+		}
+		if day == "*" && len(c.Days) > 1 {
+			p.add(Invalid, place("when.calendar.days", i), "* stands alone")
+		}
+	}
+}
+
+func (a *Active) check(p *problems) {
+	bound := func(name, text string) (t time.Time) {
+		if text == "" {
+			return t
+		}
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t, err = time.Parse(time.DateOnly, text)
+		}
+		if err != nil {
+			p.add(Invalid, "active."+name, "expected YYYY-MM-DD or a time like 2026-01-31T08:00:00Z, got %q", text)
+		}
+		return t
+	}
+	from, until := bound("from", a.From), bound("until", a.Until)
+	if !from.IsZero() && !until.IsZero() && !from.Before(until) {
+		p.add(Invalid, "active", "from must be before until")
+	}
+}
+
+func (c *Constraints) check(p *problems, calendar *Calendar) {
+	if c.Window != "" {
+		c.checkWindow(p, calendar)
+	}
+	if c.MaxConcurrent != nil && *c.MaxConcurrent < 1 {
+		p.add(Invalid, "constraints.max_concurrent", "must be at least 1")
+	}
+	for i, date := range c.SkipDates {
+		if _, err := time.Parse(time.DateOnly, date); err != nil {
+			p.add(Invalid, place("constraints.skip_dates", i), "expected YYYY-MM-DD, got %q", date)
+		}
+	}
+}
+
+func (c *Constraints) checkWindow(p *problems, calendar *Calendar) {
+	const path = "constraints.window"
+	first, second, _ := strings.Cut(c.Window, "-")
+	start, errStart := time.Parse("15:04", first)
+	end, errEnd := time.Parse("15:04", second)
+	switch {
+	case errStart != nil || errEnd != nil:
+		p.add(Invalid, path, "expected HH:MM-HH:MM, got %q", c.Window)
+		return
+	case start.Equal(end):
+		p.add(Invalid, path, "both ends are equal")
+		return
+	case calendar == nil:
+		return
+	}
+	at, _, ok := parseAt(calendar.At)
+	at = time.Date(start.Year(), start.Month(), start.Day(), at.Hour(), at.Minute(), 0, 0, time.UTC)
+	inside := !at.Before(start) && at.Before(end)
+	if end.Before(start) {
+		inside = !at.Before(start) || at.Before(end)
+	}
+	if ok && !inside {
+		p.add(Invalid, "when.calendar.at", "%s is outside of constraints.window %s: it would never run", calendar.At, c.Window)
+	}
+}
+
+func (r *Retry) check(p *problems) {
+	if r.Max < 1 || r.Max > 10 {
+		p.add(Invalid, "on_failure.retry.max", "%d is outside of 1 to 10", r.Max)
+	}
+	before := len(p.list)
+	if d := p.duration("on_failure.retry.backoff", &r.Backoff); d < time.Second && len(p.list) == before {
+		p.add(Invalid, "on_failure.retry.backoff", "must be at least 1s")
+	}
+}
