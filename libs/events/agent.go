@@ -1,0 +1,28 @@
+package events
+
+// AgentSeen is what an endpoint is. When it was last heard is not a fact of the log but of PRESENCE.
+type AgentSeen struct {
+	PCID         string `json:"pc_id"`
+	AgentVersion string `json:"agent_version"`
+	Hostname     string `json:"hostname,omitempty"`
+	// OSFamily is windows, linux or macos.
+	OSFamily string `json:"os_family,omitempty"`
+}
+
+func (AgentSeen) EventType() string     { return "kanade.agent.seen.v1" }
+func (p AgentSeen) AggregateID() string { return p.PCID }
+
+// AgentGrouped is an endpoint's membership.
+type AgentGrouped struct {
+	PCID string `json:"pc_id"`
+	// Groups is the whole list, sorted and unique.
+	Groups []string `json:"groups"`
+}
+
+func (AgentGrouped) EventType() string     { return "kanade.agent.grouped.v1" }
+func (p AgentGrouped) AggregateID() string { return p.PCID }
+
+var (
+	sampleAgentSeen    = AgentSeen{PCID: "pc-01", AgentVersion: "1.0.0", Hostname: "host-01", OSFamily: "linux"}
+	sampleAgentGrouped = AgentGrouped{PCID: "pc-01", Groups: []string{"canary", "tokyo"}}
+)

@@ -1,0 +1,215 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Header has the underlying type of nats.Header. Keys are written exactly as given.
+type Header = map[string][]string
+
+// Header names: CloudEvents 1.0 in binary mode for NATS, and the broker's own.
+const (
+	HeaderMsgID           = "Nats-Msg-Id"
+	HeaderTTL             = "Nats-TTL"
+	headerSpecVersion     = "ce-specversion"
+	headerID              = "ce-id"
+	headerType            = "ce-type"
+	headerSource          = "ce-source"
+	headerTime            = "ce-time"
+	headerSubject         = "ce-subject"
+	headerActor           = "ce-actor"
+	headerCausation       = "ce-causationid"
+	headerCorrelation     = "ce-correlationid"
+	HeaderTraceParent     = "traceparent"
+	headerContentType     = "content-type"
+	headerContentEncoding = "content-encoding"
+)
+
+const (
+	specVersion     = "1.0"
+	contentTypeJSON = "application/json"
+	encodingZstd    = "zstd"
+	// compressOver is the size of a body in bytes from which it is stored compressed.
+	compressOver = 64 << 10
+	// maxDecoded bounds what a compressed body may grow to: a plan of 100 000 endpoints with ids of full length.
+	maxDecoded = 64 << 20
+)
+
+// Types of messages without an envelope: what agents and CLIs of kanade 0.43.45 write. They are read, never written.
+const (
+	TypeWireStarted = "wire.started"
+	TypeWireResult  = "wire.result"
+	TypeWireAudit   = "wire.audit"
+)
+
+// Encode gives headers and body as they are stored. What the log keeps beyond the stream's max age bears
+// "Nats-TTL: never"; run facts age with the stream.
+func (e Event) Encode() (Header, []byte, error) {
+	h := Header{
+		HeaderMsgID:       {e.ID},
+		headerSpecVersion: {specVersion},
+		headerID:          {e.ID},
+		headerType:        {e.Type},
+		headerSource:      {percentEncode(e.Source)},
+		headerTime:        {e.Time.UTC().Format(time.RFC3339Nano)},
+		headerSubject:     {percentEncode(e.Subject)},
+		headerContentType: {contentTypeJSON},
+	}
+	for name, value := range map[string]string{
+		headerActor: string(e.Actor), headerCausation: e.CausationID,
+		headerCorrelation: e.CorrelationID, HeaderTraceParent: e.TraceParent,
+	} {
+		if value != "" {
+			h[name] = []string{percentEncode(value)}
+		}
+	}
+	if e.Aggregate() != AggregateRun {
+		h[HeaderTTL] = []string{"never"}
+	}
+	body := e.Data
+	if len(body) > compressOver {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return nil, nil, fmt.Errorf("compress event %s of %q: %w", e.Type, e.Subject, err)
+		}
+		body = enc.EncodeAll(body, nil)
+		h[headerContentEncoding] = []string{encodingZstd}
+	}
+	return h, body, nil
+}
+
+// Decode reads a stored message. A message without an envelope is an old agent's or CLI's: its type is one of the
+// TypeWire constants and its data the body as sent. Errors are *DecodeError.
+func Decode(subject string, h Header, body []byte) (Event, error) {
+	if first(h, headerSpecVersion) == "" {
+		return decodeWire(subject, body)
+	}
+	e, err := decodeEnvelope(h, body)
+	if err == nil && e.NATSSubject() != subject {
+		err = fmt.Errorf("envelope belongs on %s", e.NATSSubject())
+	}
+	if err != nil {
+		return Event{}, &DecodeError{RawSubject: subject, Type: first(h, headerType), Err: err}
+	}
+	return e, nil
+}
+
+func decodeEnvelope(h Header, body []byte) (Event, error) {
+	if v := first(h, headerSpecVersion); v != specVersion {
+		return Event{}, fmt.Errorf("ce-specversion %q is not %s", v, specVersion)
+	}
+	at, err := time.Parse(time.RFC3339Nano, first(h, headerTime))
+	if err != nil {
+		return Event{}, fmt.Errorf("ce-time: %w", err)
+	}
+	e := Event{Type: first(h, headerType), Meta: Meta{ID: first(h, headerID), Time: at.UTC()}}
+	var actor string
+	for _, f := range []struct {
+		name string
+		into *string
+	}{
+		{headerSource, &e.Source}, {headerSubject, &e.Subject}, {headerActor, &actor},
+		{headerCausation, &e.CausationID}, {headerCorrelation, &e.CorrelationID}, {HeaderTraceParent, &e.TraceParent},
+	} {
+		if *f.into, err = percentDecode(first(h, f.name)); err != nil {
+			return Event{}, fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	e.Actor = Actor(actor)
+	if e.ID == "" || e.Type == "" || e.Subject == "" {
+		return Event{}, errors.New("ce-id, ce-type or ce-subject is missing")
+	}
+	e.Data, err = decodeBody(first(h, headerContentEncoding), body)
+	return e, err
+}
+
+func decodeBody(encoding string, body []byte) ([]byte, error) {
+	switch encoding {
+	case "":
+		return body, nil
+	case encodingZstd:
+		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDecoded))
+		if err != nil {
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
+		defer dec.Close()
+		data, err := dec.DecodeAll(body, nil)
+		if err != nil {
+			return nil, fmt.Errorf("decompress: %w", err)
+		}
+		return data, nil
+	default:
+		return nil, fmt.Errorf("unknown content-encoding %q", encoding)
+	}
+}
+
+func decodeWire(subject string, body []byte) (Event, error) {
+	e := Event{Data: body}
+	switch {
+	case strings.HasPrefix(subject, PrefixStarted):
+		e.Type = TypeWireStarted
+	case strings.HasPrefix(subject, PrefixResults):
+		e.Type = TypeWireResult
+	case strings.HasPrefix(subject, PrefixAudit):
+		e.Type = TypeWireAudit
+	default:
+		return Event{}, &DecodeError{RawSubject: subject, Err: errors.New("no envelope on a subject that only our services write")}
+	}
+	return e, nil
+}
+
+func first(h Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// percentEncode encodes a header value as the HTTP binding of CloudEvents 1.0 says (3.1.3.2): every byte of a
+// character outside printable ASCII, and space, double quote and percent, becomes %XX.
+func percentEncode(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c > 0x20 && c < 0x7f && c != '"' && c != '%' {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(upperHex[c>>4])
+			b.WriteByte(upperHex[c&15])
+		}
+	}
+	return b.String()
+}
+
+func percentDecode(s string) (string, error) {
+	if !strings.Contains(s, "%") {
+		return s, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", fmt.Errorf("%q ends within an escape", s)
+		}
+		v, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", fmt.Errorf("%q has a bad escape: %w", s, err)
+		}
+		b.WriteByte(byte(v))
+		i += 2
+	}
+	if !utf8.ValidString(b.String()) {
+		return "", fmt.Errorf("%q is not UTF-8", s)
+	}
+	return b.String(), nil
+}

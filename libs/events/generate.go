@@ -1,0 +1,3 @@
+package events
+
+//go:generate sh -c "go run ./internal/docgen > ../../docs/events.md"

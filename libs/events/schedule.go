@@ -1,0 +1,97 @@
+package events
+
+import "time"
+
+// ScheduleSaved stores a schedule.
+type ScheduleSaved struct {
+	ID      string `json:"id"`
+	JobID   string `json:"job_id"`
+	Enabled bool   `json:"enabled"`
+	DocumentRevision
+}
+
+func (ScheduleSaved) EventType() string     { return "kanade.schedule.saved.v1" }
+func (p ScheduleSaved) AggregateID() string { return p.ID }
+
+// ScheduleDeleted removes a schedule.
+type ScheduleDeleted struct {
+	ID string `json:"id"`
+}
+
+func (ScheduleDeleted) EventType() string     { return "kanade.schedule.deleted.v1" }
+func (p ScheduleDeleted) AggregateID() string { return p.ID }
+
+// TickOutcome is how a nominal tick ended.
+type TickOutcome string
+
+// How a tick ends. TickCaughtUp is a fire after its time, within the catch-up window.
+const (
+	TickFired    TickOutcome = "fired"
+	TickCaughtUp TickOutcome = "caught_up"
+	TickSkipped  TickOutcome = "skipped"
+	TickMissed   TickOutcome = "missed"
+)
+
+// Reasons of a skipped or missed tick.
+const (
+	TickReasonOverlap    = "overlap"
+	TickReasonDisabled   = "disabled"
+	TickReasonJobGone    = "job_gone"
+	TickReasonNoTarget   = "no_target"
+	TickReasonLate       = "late"
+	TickReasonSuperseded = "superseded"
+)
+
+// ScheduleTicked is one nominal tick, or a run of consecutive ones with the same outcome and no exec.
+type ScheduleTicked struct {
+	ID string `json:"id"`
+	// ScheduleSequence is the LOG sequence of the ScheduleSaved that made the tick.
+	ScheduleSequence uint64      `json:"schedule_sequence"`
+	Outcome          TickOutcome `json:"outcome"`
+	Reason           string      `json:"reason,omitempty"`
+	// From and To are nominal times; they are equal unless Count is more than one.
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
+	Count int       `json:"count"`
+	// Exec is the whole request of a tick that fired or was caught up. ExecRequested is copied from it.
+	Exec *ExecRequested `json:"exec,omitempty"`
+}
+
+func (ScheduleTicked) EventType() string     { return "kanade.schedule.ticked.v1" }
+func (p ScheduleTicked) AggregateID() string { return p.ID }
+
+// Progress is what a schedule remembers of one endpoint.
+type Progress struct {
+	PCID string `json:"pc_id"`
+	// ExecID is the endpoint's open run by this schedule; empty when none is open.
+	ExecID string `json:"exec_id,omitempty"`
+	// Fired is the nominal time of its last fire.
+	Fired *time.Time `json:"fired,omitempty"`
+	// Succeeded is the nominal time of its last fire that succeeded.
+	Succeeded *time.Time `json:"succeeded,omitempty"`
+	// Failures counts the fires since then that did not succeed.
+	Failures int `json:"failures,omitempty"`
+	// NotBefore is when it may be fired again after a failure.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+}
+
+// ScheduleProgressed is a batch of changes; later ones replace earlier ones endpoint by endpoint.
+type ScheduleProgressed struct {
+	ID      string     `json:"id"`
+	Changes []Progress `json:"changes"`
+}
+
+func (ScheduleProgressed) EventType() string     { return "kanade.schedule.progressed.v1" }
+func (p ScheduleProgressed) AggregateID() string { return p.ID }
+
+var (
+	sampleTime            = time.Date(2026, 11, 23, 2, 30, 0, 0, time.UTC)
+	sampleScheduleSaved   = ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: sampleDocument}
+	sampleScheduleDeleted = ScheduleDeleted{ID: "nightly"}
+	sampleScheduleTicked  = ScheduleTicked{
+		ID: "nightly", ScheduleSequence: 12, Outcome: TickCaughtUp, Reason: TickReasonLate, From: sampleTime, To: sampleTime, Count: 1, Exec: &sampleExecRequested,
+	}
+	sampleScheduleProgressed = ScheduleProgressed{ID: "nightly", Changes: []Progress{{
+		PCID: "pc-01", ExecID: "ed70b3bc-5ac5-4c70-a90d-b319c4557e8e", Fired: &sampleTime, Succeeded: &sampleTime, Failures: 1, NotBefore: &sampleTime,
+	}}}
+)

@@ -1,0 +1,130 @@
+package events
+
+import "time"
+
+// Stream names. LOG is not named EVENTS: an old backend or CLI pointed at this broker by mistake would reconfigure a
+// stream of that name to its own seven-day limits; against LOG it fails on overlapping subjects and harms nothing.
+const (
+	StreamLog       = "LOG"
+	StreamExec      = "EXEC"
+	StreamPresence  = "PRESENCE"
+	StreamTelemetry = "TELEMETRY"
+	StreamObs       = "OBS_EVENTS"
+	StreamTimers    = "TIMERS"
+	StreamDead      = "DEAD"
+	StreamOutput    = "OUTPUT"
+)
+
+// Revision of the declarations in this package. Whoever finds a stream or bucket of a later revision leaves it alone.
+const Revision = 1
+
+// MaxPayload is the largest message the broker takes, in bytes: two outputs of 256 KiB of an old agent can be 3 MiB of
+// JSON, and what is refused is tried again for ever.
+const MaxPayload = 4 << 20
+
+// Retention of a stream.
+type Retention string
+
+// Retentions. A work queue's message is gone when it is acknowledged.
+const (
+	RetainLimits    Retention = "limits"
+	RetainWorkQueue Retention = "workqueue"
+)
+
+// Transform maps subjects of incoming messages before they are stored.
+type Transform struct{ Source, Destination string }
+
+// Stream declares one JetStream stream; zero values of limits mean none.
+type Stream struct {
+	Name      string
+	Subjects  []string
+	Retention Retention
+	MaxAge    time.Duration
+	MaxBytes  int64
+	// DiscardNew refuses messages at the limit; otherwise the oldest give way.
+	DiscardNew bool
+	// MaxPerSubject keeps the newest n messages of each subject.
+	MaxPerSubject int64
+	MaxConsumers  int
+	Replicas      int
+	// AllowTTL lets a message bear its own Nats-TTL; AllowSchedules lets it be a timer.
+	AllowTTL, AllowSchedules bool
+	Transform                *Transform
+	// Why gives the reasons for the limits; it goes into the stream's description.
+	Why string
+}
+
+// Limits are what an installation decides about its streams. The zero value is not usable; begin with DefaultLimits.
+type Limits struct {
+	// History is how long run facts are kept.
+	History time.Duration
+	// Replicas of every stream: 1 alone, 3 in a cluster.
+	Replicas int
+	// Fleet is the number of endpoints the installation is sized for.
+	Fleet int
+	// Byte limits of the streams.
+	LogBytes, TelemetryBytes, ObsBytes, DeadBytes, OutputBytes int64
+}
+
+// Slack is how much longer than History the log keeps a run fact: the projector forgets first, so that what a rebuild
+// can read is never less than what is shown.
+const Slack = 7 * 24 * time.Hour
+
+const day = 24 * time.Hour
+
+// DefaultLimits suit one broker and up to 100 000 endpoints: 90 days of history.
+func DefaultLimits() Limits {
+	return Limits{
+		History: 90 * day, Replicas: 1, Fleet: 100_000,
+		LogBytes: 64 << 30, TelemetryBytes: 8 << 30, ObsBytes: 8 << 30, DeadBytes: 1 << 30, OutputBytes: 1 << 30,
+	}
+}
+
+// Streams declares every stream of the system.
+func Streams(l Limits) []Stream {
+	streams := []Stream{
+		{
+			Name: StreamLog, Subjects: []string{"events.>", "results.>", "audit.>"},
+			MaxAge: l.History + Slack, MaxBytes: l.LogBytes, DiscardNew: true, AllowTTL: true,
+			Transform: &Transform{Source: "results.*", Destination: "results.{{partition(16,1)}}"},
+			Why: "Every fact in one total order. Full, it refuses loudly and agents keep their outboxes; discarding the oldest would eat documents. " +
+				"Old agents' results share 16 subjects because the broker keeps about 150 bytes of memory a subject.",
+		},
+		{
+			Name: StreamExec, Subjects: []string{"commands.>"}, MaxAge: 7 * day, MaxConsumers: 2 * l.Fleet,
+			Why: "Commands, for as long as an endpoint may be away. Every old agent makes a durable consumer. No limit per subject: " +
+				"a later command must not displace an earlier one.",
+		},
+		{
+			Name: StreamPresence, Subjects: []string{"heartbeat.>"}, MaxPerSubject: 1,
+			Why: "The newest heartbeat of each endpoint. No age: an endpoint that is away stays known.",
+		},
+		{
+			Name: StreamTelemetry, Subjects: []string{"host_perf.>", "process_perf.>"}, MaxAge: 7 * day, MaxBytes: l.TelemetryBytes,
+			Why: "Samples; the oldest give way.",
+		},
+		{
+			Name: StreamObs, Subjects: []string{"obs.>"}, MaxAge: 90 * day, MaxBytes: l.ObsBytes,
+			Why: "Observability events; the oldest give way.",
+		},
+		{
+			Name: StreamTimers, Subjects: []string{"timers.>"}, Retention: RetainWorkQueue, AllowSchedules: true,
+			Why: "Set and due timers. No age and no bytes: any limit would eat the timers that were set longest ago.",
+		},
+		{
+			Name: StreamDead, Subjects: []string{"dead.>"}, MaxAge: 90 * day, MaxBytes: l.DeadBytes,
+			Why: "What no handler could process, with the reason.",
+		},
+		{
+			Name: StreamOutput, Subjects: []string{"output.>"}, MaxAge: 6 * time.Hour, MaxBytes: l.OutputBytes,
+			Why: "Live output; the whole is an object when the run has ended.",
+		},
+	}
+	for i := range streams {
+		streams[i].Replicas = l.Replicas
+		if streams[i].Retention == "" {
+			streams[i].Retention = RetainLimits
+		}
+	}
+	return streams
+}
