@@ -1,0 +1,168 @@
+// Package home is kanade's data directory on one machine: where it is, who uses it, and the two tokens in it.
+//
+//	api-token     what clients of the API present; the command line on the same machine finds it here by itself
+//	broker-token  what connections to the embedded broker present; nobody else on the machine can command agents
+//	lock, pid     held, and named, by the process that uses the directory
+//	broker/       streams of the embedded broker
+//	readmodel/    SQLite files, a slot for each projector
+//	agent/        ledger and outbox of the agent
+//	kanade.log    what the services say
+//
+// Directory and files are for their owner alone (0700, 0600). One process at a time opens a home; anybody with the
+// right to may read the API's token.
+package home
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrInUse says that another process has the directory open.
+var ErrInUse = errors.New("in use by another process")
+
+// Home is an open data directory. Its values are read-only after Open.
+type Home struct {
+	// Dir is absolute.
+	Dir string
+	// APIToken and BrokerToken are made at the first Open and stay.
+	APIToken, BrokerToken string
+	// Fresh: the directory had no tokens yet.
+	Fresh bool
+
+	lock *flock.Flock
+}
+
+// Default is `kanade` in the user's data directory of the system: $XDG_DATA_HOME or ~/.local/share on Linux and its
+// like, ~/Library/Application Support on macOS, %LocalAppData% on Windows.
+func Default() (string, error) {
+	dir, err := os.UserHomeDir()
+	switch {
+	case runtime.GOOS == "windows":
+		if local := os.Getenv("LocalAppData"); local != "" {
+			return filepath.Join(local, "kanade"), nil
+		}
+		return "", errors.New("find data directory: %LocalAppData% is not set; name one")
+	case runtime.GOOS == "darwin" && err == nil:
+		return filepath.Join(dir, "Library", "Application Support", "kanade"), nil
+	case filepath.IsAbs(os.Getenv("XDG_DATA_HOME")):
+		return filepath.Join(os.Getenv("XDG_DATA_HOME"), "kanade"), nil
+	case err != nil:
+		return "", fmt.Errorf("find data directory: %w; name one", err)
+	}
+	return filepath.Join(dir, ".local", "share", "kanade"), nil
+}
+
+// Open makes the directory if it is missing, takes it for this process, and makes what tokens are missing. The error is
+// ErrInUse, with the other process's id where it is known, while another process has it open.
+func Open(dir string) (*Home, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	h := &Home{Dir: dir, lock: flock.New(filepath.Join(dir, "lock"))}
+	ok, err := h.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("data directory %s is %w%s; stop it, or name another directory with --data", dir, ErrInUse, user(dir))
+	}
+	if err := h.fill(); err != nil {
+		return nil, errors.Join(fmt.Errorf("data directory %s: %w", dir, err), h.Close())
+	}
+	return h, nil
+}
+
+
+func (h *Home) fill() error {
+	if err := write(h.Path("pid"), strconv.Itoa(os.Getpid())); err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		name  string
+		token *string
+	}{{"api-token", &h.APIToken}, {"broker-token", &h.BrokerToken}} {
+		var err error
+		if *t.token, err = readToken(h.Path(t.name)); err != nil {
+			return err
+		}
+		if *t.token != "" {
+			continue
+		}
+		h.Fresh = true
+		*t.token = rand.Text()
+		if err := write(h.Path(t.name), *t.token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Path of a file or directory of the home.
+func (h *Home) Path(name string) string { return filepath.Join(h.Dir, name) }
+
+// Close gives the directory up for other processes.
+func (h *Home) Close() error {
+	if err := h.lock.Unlock(); err != nil {
+		return fmt.Errorf("unlock data directory %s: %w", h.Dir, err)
+	}
+	return nil
+}
+
+// APIToken reads the token of the API that was started in dir, and says which file it is in. It is empty, without an
+// error, where none was started.
+func APIToken(dir string) (token, path string, err error) {
+	path = filepath.Join(dir, "api-token")
+	token, err = readToken(path)
+	return token, path, err
+}
+
+// readToken gives "" for a file that is not there, or was left empty when the power went.
+func readToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// write puts a whole file in place, for its owner alone. CreateTemp makes files with 0600.
+func write(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(text + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// user names the process that has the directory, as far as is known.
+func user(dir string) string {
+	pid, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (pid %s)", strings.TrimSpace(string(pid)))
+}
