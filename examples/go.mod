@@ -1,0 +1,3 @@
+module kanade/examples
+
+go 1.26.0
