@@ -1,0 +1,62 @@
+package domain
+
+import (
+	"fmt"
+	"time"
+
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+)
+
+// SkipReasonStopped is the skip of a command whose exec was killed, cancelled or halted, or has expired, before the
+// endpoint came to it.
+const SkipReasonStopped = "exec_stopped"
+
+// SkipReasonScriptObject is the skip of a command whose script object is missing or is not what the command says.
+const SkipReasonScriptObject = "script_object"
+
+// StatusRevoked is the value of the bucket script_status that keeps a job from running.
+const StatusRevoked = "REVOKED"
+
+// Skip says why a command is not run.
+type Skip struct {
+	// Code is the wire's exit code of the reason; 0 where it has none.
+	Code   int
+	Reason string
+	Detail string
+}
+
+// Gates is what was looked up before a command may run. A lookup that failed or found nothing is "", and passes: an
+// endpoint that can't reach the broker runs what it was told.
+type Gates struct {
+	// Current is the version of the job that may run.
+	Current string
+	// Status of the job.
+	Status string
+	// Now by the endpoint's own clock.
+	Now time.Time
+	// ShellSupported is whether this system has the shell.
+	ShellSupported bool
+}
+
+// Decide tells whether the command is skipped: version pin, revocation, deadline, shell, identity, in this order.
+// Modes of staleness other than strict differ in nothing: pin and revocation are looked up live.
+func (c Command) Decide(g Gates) (Skip, bool) {
+	switch {
+	case g.Current != "" && g.Current != c.Version:
+		return Skip{wire.ExitVersionPin, events.SkipReasonVersion,
+			fmt.Sprintf("version %s of job %s is not the current one, which is %s", c.Version, c.JobID, g.Current)}, true
+	case g.Status == StatusRevoked:
+		return Skip{wire.ExitRevoked, events.SkipReasonRevoked, fmt.Sprintf("job %s is revoked", c.JobID)}, true
+	case c.Deadline != nil && g.Now.After(*c.Deadline):
+		return Skip{wire.ExitDeadline, events.SkipReasonDeadline,
+			fmt.Sprintf("it is %s, the deadline was %s", stamp(g.Now), stamp(*c.Deadline))}, true
+	case !g.ShellSupported:
+		return Skip{0, events.SkipReasonShell, fmt.Sprintf("shell %q is not on this system", c.Script.Shell)}, true
+	case c.Script.RunAs != string(wire.RunAsSystem):
+		return Skip{0, events.SkipReasonRunAs, fmt.Sprintf("run_as %q is not supported by this agent", c.Script.RunAs)}, true
+	}
+	return Skip{}, false
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
