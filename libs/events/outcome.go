@@ -1,5 +1,7 @@
 package events
 
+import "maps"
+
 // Outcome is what an exec amounts to. It is the first of killed, cancelled, halted, closed and expired that the log
 // holds.
 type Outcome string
@@ -24,7 +26,12 @@ type Totals struct {
 }
 
 // Add counts one target.
-func (t *Totals) Add(x Target) {
+func (t *Totals) Add(x Target) { t.add(x, 1) }
+
+// Remove takes one target out: with Add it is the transition of a target from one state to the next.
+func (t *Totals) Remove(x Target) { t.add(x, -1) }
+
+func (t *Totals) add(x Target, n int) {
 	into := &t.Others
 	if x.Expected {
 		into = &t.Expected
@@ -32,8 +39,13 @@ func (t *Totals) Add(x Target) {
 	if *into == nil {
 		*into = map[TargetState]int{}
 	}
-	(*into)[x.State]++
+	if (*into)[x.State] += n; (*into)[x.State] == 0 {
+		delete(*into, x.State)
+	}
 }
+
+// Clone shares nothing with t.
+func (t Totals) Clone() Totals { return Totals{Expected: maps.Clone(t.Expected), Others: maps.Clone(t.Others)} }
 
 // ExpectedCount is how many endpoints the outcome waits for.
 func (t Totals) ExpectedCount() int { return sum(t.Expected) }
