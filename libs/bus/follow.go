@@ -1,0 +1,248 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kanade/libs/events"
+)
+
+// DefaultBatch is the largest batch of Follow where none is given.
+const DefaultBatch = 2000
+
+// followBytes bounds how many bytes the broker sends ahead of the reader.
+const followBytes = 16 << 20
+
+// FollowConfig says what to follow.
+type FollowConfig struct {
+	// Stream to read.
+	Stream string
+	// From is the first sequence wanted: the reader's checkpoint + 1. 0 and 1 both mean whatever the stream holds, from its
+	// beginning; a later one is a promise that everything before it is known.
+	From uint64
+	// Filters are the subjects; none means all of the stream.
+	Filters []string
+	// LastPerSubject begins with the newest message of each subject, in order, instead of From; what comes later comes
+	// all.
+	LastPerSubject bool
+	// MaxBatch is the largest number of messages of one call; 0 means DefaultBatch.
+	MaxBatch int
+	// Name is for the log.
+	Name string
+}
+
+// LogPruned says that messages between the reader's checkpoint and the stream's first one are gone: it has to begin
+// anew, from a snapshot or from the beginning.
+type LogPruned struct {
+	Stream      string
+	From, First uint64
+}
+
+func (e *LogPruned) Error() string {
+	return fmt.Sprintf("stream %s begins at sequence %d, %d is gone", e.Stream, e.First, e.From)
+}
+
+// LogReset says that the stream ends before the reader's checkpoint: it is another one, or it was restored from a
+// backup or cut by a power loss. The reader has to begin anew.
+type LogReset struct {
+	Stream     string
+	From, Last uint64
+}
+
+func (e *LogReset) Error() string {
+	return fmt.Sprintf("stream %s ends at sequence %d, before %d: it is another one, or it was restored", e.Stream, e.Last, e.From)
+}
+
+// Follow reads a stream in order and calls fn with batches: whatever waits, 1 to MaxBatch messages, one call at a time,
+// each message once. It blocks until ctx ends (then nil) or fn returns an error, which comes back as it is: the reader
+// stops where it is. It survives the broker's restarts by going on after the last message it has handed over. At the
+// start and after every lost connection it checks that the stream still is what the reader knows: *LogPruned,
+// *LogReset. A stream that does not exist is ErrNotFound. The messages belong to fn.
+//
+// Every Follow costs the broker a consumer while it runs: a few per process, never one per request.
+func (b *Bus) Follow(ctx context.Context, c FollowConfig, fn func(ctx context.Context, batch []RawMsg) error) error {
+	if c.MaxBatch <= 0 {
+		c.MaxBatch = DefaultBatch
+	}
+	f := &follower{bus: b, config: c, next: max(c.From, 1), fn: fn}
+	for wait := firstRetry; ctx.Err() == nil; {
+		before := f.next
+		err := f.session(ctx)
+		if f.failed != nil {
+			return f.failed
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil && isFinal(err) {
+			return fmt.Errorf("follow %s: %w", c.Stream, err)
+		}
+		if f.next > before {
+			wait = firstRetry
+		}
+		if err != nil {
+			b.logger.Warn("follow; trying again", "name", c.Name, "stream", c.Stream, "next", f.next, "error", err)
+			_ = sleep(ctx, wait)
+			wait = min(2*wait, maxRetry)
+		}
+	}
+	return nil
+}
+
+func isFinal(err error) bool {
+	var pruned *LogPruned
+	var reset *LogReset
+	return errors.As(err, &pruned) || errors.As(err, &reset) || errors.Is(err, ErrNotFound)
+}
+
+// follower is one call of Follow: a session lasts as long as one connection.
+type follower struct {
+	bus    *Bus
+	config FollowConfig
+	fn     func(context.Context, []RawMsg) error
+	next   uint64 // first sequence not handed over yet
+	begun  bool   // something was handed over
+	failed error  // what fn returned
+}
+
+// session reads until the connection is lost or something is out of order. The consumer is one of the stream's ends
+// that acknowledges nothing; its own count shows a gap, as the client's ordered consumer has it, which however goes on
+// without looking whether the stream is still the same one.
+func (f *follower) session(ctx context.Context) error {
+	session, release, err := f.bus.connected(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := f.check(session); err != nil {
+		return err
+	}
+	consumer, err := f.open(session)
+	if err != nil {
+		return err
+	}
+	defer f.remove(consumer)
+	messages, err := consumer.Messages(
+		jetstream.PullMaxMessagesWithBytesLimit(2*f.config.MaxBatch, followBytes), jetstream.PullExpiry(pullExpires),
+		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return unavailable(err)
+	}
+	read := make(chan RawMsg, f.config.MaxBatch)
+	ended := make(chan error, 1)
+	go func() {
+		defer close(read)
+		ended <- f.read(session, messages, read)
+	}()
+	defer func() { // the reader ends before the consumer is removed
+		release()
+		messages.Stop()
+		for range read {
+		}
+	}()
+	for m := range read {
+		if err := f.hand(ctx, m, read); err != nil {
+			f.failed = err
+			return nil
+		}
+	}
+	return <-ended
+}
+
+// hand calls fn with m and what waits behind it.
+func (f *follower) hand(ctx context.Context, m RawMsg, read <-chan RawMsg) error {
+	batch := []RawMsg{m}
+	for len(batch) < f.config.MaxBatch {
+		select {
+		case m, ok := <-read:
+			if !ok {
+				break
+			}
+			batch = append(batch, m)
+			continue
+		default:
+		}
+		break
+	}
+	if err := f.fn(ctx, batch); err != nil {
+		return err
+	}
+	f.next, f.begun = batch[len(batch)-1].Seq+1, true
+	return nil
+}
+
+// read passes messages on in order until the session ends or one is missing.
+func (f *follower) read(session context.Context, messages jetstream.MessagesContext, out chan<- RawMsg) error {
+	for expected := uint64(1); ; expected++ {
+		m, err := messages.Next(jetstream.NextContext(session))
+		if err != nil {
+			return quiet(session, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if meta.Sequence.Consumer != expected {
+			return fmt.Errorf("message %d of the consumer came as %d", expected, meta.Sequence.Consumer)
+		}
+		raw := RawMsg{
+			Stream: meta.Stream, Subject: m.Subject(), Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
+			Header: events.Header(m.Headers()), Data: m.Data(),
+		}
+		select {
+		case out <- raw:
+		case <-session.Done():
+			return nil
+		}
+	}
+}
+
+// check compares the stream with what the reader knows of it.
+func (f *follower) check(ctx context.Context) error {
+	first, last, err := f.bus.bounds(ctx, f.config.Stream)
+	if err != nil {
+		return err
+	}
+	if last+1 < f.next {
+		return &LogReset{Stream: f.config.Stream, From: f.next, Last: last}
+	}
+	if f.next > 1 && first > f.next && !f.config.LastPerSubject {
+		return &LogPruned{Stream: f.config.Stream, From: f.next, First: first}
+	}
+	return nil
+}
+
+func (f *follower) open(ctx context.Context) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
+	c := jetstream.ConsumerConfig{
+		FilterSubjects: f.config.Filters, AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next,
+		// If removing it fails, the broker removes it.
+		InactiveThreshold: 2 * pullHeartbeat,
+	}
+	if f.config.LastPerSubject && !f.begun {
+		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverLastPerSubjectPolicy, 0
+	}
+	consumer, err := f.bus.js.CreateConsumer(ctx, f.config.Stream, c)
+	if err != nil {
+		return nil, notFound(unavailable(err))
+	}
+	return consumer, nil
+}
+
+// remove does not wait for a broker that is away: the broker forgets the consumer by itself.
+func (f *follower) remove(c jetstream.Consumer) {
+	if !f.bus.Connected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := f.bus.js.DeleteConsumer(ctx, f.config.Stream, c.CachedInfo().Name); err != nil {
+		f.bus.logger.Debug("remove consumer", "stream", f.config.Stream, "error", err)
+	}
+}
