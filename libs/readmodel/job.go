@@ -1,0 +1,88 @@
+package readmodel
+
+import (
+	"context"
+	"time"
+
+	"kanade/libs/events"
+)
+
+// Job is the current manifest of a job.
+type Job struct {
+	ID, Version string
+	// Document is the manifest as JSON, byte for byte as stored; libs/catalog reads it.
+	Document string
+	// Source is the text as it was sent, and SourceType "yaml" or "json".
+	Source, SourceType string
+	// Hash is the SHA-256 of Document in lower-case hex.
+	Hash string
+	// Sequence is the LOG sequence of the fact that saved it, SavedAt its time by the broker's clock, Actor who did it.
+	Sequence uint64
+	SavedAt  time.Time
+	Actor    events.Actor
+	// Live counts the executions of this job that have not ended.
+	Live Live
+}
+
+// Live counts executions of a job by status.
+type Live struct{ Running, Pending int }
+
+var jobs = relation{name: "jobs", key: 1, rowid: true, columns: []string{
+	"id TEXT", "version TEXT", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
+	"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
+}}
+
+func (j *Job) fields() []any {
+	return []any{&j.ID, &j.Version, &j.Document, &j.Source, &j.SourceType, &j.Hash, sequence{&j.Sequence}, nanos{&j.SavedAt}, &j.Actor}
+}
+
+type jobProjection struct{ *rows[Job, *Job] }
+
+func beginJobs(db *database) projection { return jobProjection{newRows[Job](db, &jobs)} }
+
+func (p jobProjection) Apply(f *fact) error {
+	switch e := f.payload.(type) {
+	case events.JobSaved:
+		row, err := p.get(e.ID)
+		if err != nil {
+			return err
+		}
+		row.row = Job{
+			ID: e.ID, Version: e.Version, Document: string(e.Document), Source: e.Source, SourceType: e.SourceType, Hash: e.Hash,
+			Sequence: f.seq, SavedAt: f.event.Time, Actor: f.event.Actor,
+		}
+		p.put(row)
+	case events.JobDeleted:
+		row, err := p.get(e.ID)
+		if err != nil {
+			return err
+		}
+		p.remove(row)
+	}
+	return nil
+}
+
+func (p jobProjection) Flush() error { return p.flush() }
+
+// selectJobs counts a job's open executions: those of which some target has said something, and those of which none has.
+func selectJobs() string {
+	count := func(heard string) string {
+		return "(SELECT COUNT(*) FROM executions e LEFT JOIN target_totals t ON t.exec_id = e.exec_id" +
+			" WHERE e.job_id = j.id AND e.closed_at = 0 AND e.expired_at = 0 AND COALESCE(t.heard, 0) " + heard + ")"
+	}
+	return "SELECT " + jobs.list("j") + ", " + count("> 0") + ", " + count("= 0") + " FROM jobs j"
+}
+
+func scanJob(scan func(...any) error) (j Job, err error) {
+	return j, scan(append(j.fields(), &j.Live.Running, &j.Live.Pending)...)
+}
+
+// Jobs lists all jobs by id.
+func (r *Reader) Jobs(ctx context.Context) ([]Job, error) {
+	return list(ctx, r, scanJob, selectJobs()+" ORDER BY j.id")
+}
+
+// Job reads one job; ErrNotFound.
+func (r *Reader) Job(ctx context.Context, id string) (Job, error) {
+	return one(ctx, r, scanJob, selectJobs()+" WHERE j.id = ?", id)
+}

@@ -1,0 +1,197 @@
+package readmodel
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"kanade/libs/events"
+)
+
+// All is the limit that is none.
+const All = -1
+
+// Errors of a Reader, to be tested with errors.Is.
+var (
+	// ErrNotFound: no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrNoModel: no slot has a file of this version's schema. A projector makes one.
+	ErrNoModel = errors.New("no read model of this version")
+	// ErrBehind: no slot has applied the wanted sequence in the time given.
+	ErrBehind = errors.New("read model is behind")
+)
+
+// lookAgain is how long a Reader stays with a slot before it looks whether another one is further.
+const lookAgain = 250 * time.Millisecond
+
+// Reader answers queries from the freshest slot under a directory. It begins without one, moves to another one when
+// slots come, fall behind and go, and may be used by many goroutines at once. A query sees one state of one slot.
+type Reader struct {
+	dir string
+
+	mu      sync.Mutex
+	slots   map[string]*slotFile
+	current *slotFile
+	looked  time.Time
+}
+
+// OpenReader reads the read models under dir, which need not exist yet.
+func OpenReader(dir string) (*Reader, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open read model %s: %w", dir, err)
+	}
+	return &Reader{dir: abs, slots: map[string]*slotFile{}}, nil
+}
+
+// Close ends the use of all files, after the queries that run.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for path := range r.slots {
+		errs = append(errs, r.drop(path))
+	}
+	return errors.Join(errs...)
+}
+
+// Applied is the LOG sequence that the queries' slot has applied, and when the broker stored that message.
+func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, err error) {
+	c, err := one(ctx, r, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
+	if errors.Is(err, ErrNotFound) {
+		return 0, time.Time{}, nil
+	}
+	return c.Sequence, c.At, err
+}
+
+func scanCheckpoint(scan func(...any) error) (c Checkpoint, err error) { return c, scan(c.fields()...) }
+
+// WaitFor returns when queries see the LOG up to sequence; ErrBehind when ctx ends before.
+func (r *Reader) WaitFor(ctx context.Context, sequence uint64) error {
+	const poll = 2 * time.Millisecond
+	for {
+		applied, _, err := r.Applied(ctx)
+		if err == nil && applied >= sequence {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for sequence %d, applied %d: %w", sequence, applied, ErrBehind)
+		case <-time.After(poll):
+		}
+	}
+}
+
+// slot is the slot to ask. It looks at the directory when the last look is too long ago, or again is set because the
+// slot has just failed.
+func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil || again || time.Since(r.looked) >= lookAgain {
+		if err := r.look(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if r.current == nil {
+		return nil, fmt.Errorf("look for a read model in %s: %w", r.dir, ErrNoModel)
+	}
+	return r.current, nil
+}
+
+// look opens what is there, forgets what has gone, and moves to the slot that is furthest; to another one only if that
+// is further than the present one.
+func (r *Reader) look(ctx context.Context) error {
+	r.looked = time.Now()
+	paths, err := modelFiles(r.dir)
+	if err != nil {
+		return err
+	}
+	for path, s := range r.slots {
+		if !s.same() {
+			_ = r.drop(path)
+		}
+	}
+	var best *slotFile
+	var furthest uint64
+	for _, path := range paths {
+		s := r.slots[path]
+		if s == nil {
+			if s, err = openSlotFile(path); err != nil {
+				continue
+			}
+			r.slots[path] = s
+		}
+		at, err := s.applied(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("look for a read model in %s: %w", r.dir, ctx.Err())
+		case err != nil: // Half made, or broken: not one to ask; the next look opens it anew.
+			_ = r.drop(path)
+		case best == nil || at > furthest || at == furthest && s == r.current:
+			best, furthest = s, at
+		}
+	}
+	r.current = best
+	return nil
+}
+
+func (r *Reader) drop(path string) error {
+	s := r.slots[path]
+	delete(r.slots, path)
+	if r.current == s {
+		r.current = nil
+	}
+	return s.db.Close()
+}
+
+// list runs a query, and once more on whatever slot is then the best if the first one fails.
+func list[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
+	var rows []R
+	var err error
+	for again := range 2 {
+		var s *slotFile
+		if s, err = r.slot(ctx, again > 0); err != nil {
+			return nil, err
+		}
+		if rows, err = queryRows(ctx, s.db, scan, query, args...); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("query read model: %w", err)
+	}
+	return rows, nil
+}
+
+func one[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R, error), query string, args ...any) (R, error) {
+	rows, err := list(ctx, r, scan, query, args...)
+	if err == nil && len(rows) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return rows[0], nil
+}
+
+func queryRows[R any](ctx context.Context, db *sql.DB, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
+	found, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	rows := []R{}
+	for found.Next() {
+		row, err := scan(found.Scan)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, found.Err()
+}

@@ -1,0 +1,231 @@
+package readmodel
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// relation is one SQL table. Its columns stand in the order of its row's fields; the first key of them are the primary
+// key. Nothing is ever NULL but what a column's declaration calls so.
+type relation struct {
+	name    string
+	key     int
+	columns []string
+	indexes []string
+	// rowid keeps SQLite's own row number: right where rows bear long texts, which a table ordered by its primary key
+	// would carry into the inner pages of the tree.
+	rowid bool
+}
+
+func (r *relation) columnNames() []string {
+	names := make([]string, len(r.columns))
+	for i, c := range r.columns {
+		names[i], _, _ = strings.Cut(c, " ")
+	}
+	return names
+}
+
+func (r *relation) schema() string {
+	var b strings.Builder
+	names := r.columnNames()
+	fmt.Fprintf(&b, "CREATE TABLE %s (", r.name)
+	for _, c := range r.columns {
+		b.WriteString(c)
+		if !strings.HasSuffix(c, " NULL") {
+			b.WriteString(" NOT NULL")
+		}
+		b.WriteString(", ")
+	}
+	fmt.Fprintf(&b, "PRIMARY KEY (%s))", strings.Join(names[:r.key], ", "))
+	if !r.rowid {
+		b.WriteString(" WITHOUT ROWID")
+	}
+	b.WriteString(";\n")
+	for _, ix := range r.indexes {
+		b.WriteString(ix + ";\n")
+	}
+	return b.String()
+}
+
+// list names all columns for a query, in the order of the row's fields, each with the alias.
+func (r *relation) list(alias string) string {
+	return alias + "." + strings.Join(r.columnNames(), ", "+alias+".")
+}
+
+// all is the beginning of a query for whole rows.
+func (r *relation) all() string { return "SELECT " + r.list(r.name) + " FROM " + r.name }
+
+// operation on the rows of a relation, as a prepared statement.
+type operation byte
+
+const (
+	opSelect operation = iota
+	opSelectPrefix
+	opInsert
+	opUpdate
+	opDelete
+	opDeletePrefix
+)
+
+// sql of an operation. The "prefix" ones match the first key column only. opUpdate takes the fields in their own
+// order, the key first.
+func (r *relation) sql(op operation) string {
+	names := r.columnNames()
+	match := func(keys []string) string {
+		terms := make([]string, len(keys))
+		for i, k := range keys {
+			terms[i] = fmt.Sprintf("%s = ?%d", k, i+1)
+		}
+		return strings.Join(terms, " AND ")
+	}
+	all := strings.Join(names, ", ")
+	switch op {
+	case opSelect:
+		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:r.key])
+	case opSelectPrefix:
+		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:1])
+	case opInsert:
+		return "INSERT INTO " + r.name + " (" + all + ") VALUES (?" + strings.Repeat(", ?", len(names)-1) + ")"
+	case opUpdate:
+		sets := make([]string, 0, len(names)-r.key)
+		for i := r.key; i < len(names); i++ {
+			sets = append(sets, fmt.Sprintf("%s = ?%d", names[i], i+1))
+		}
+		return "UPDATE " + r.name + " SET " + strings.Join(sets, ", ") + " WHERE " + match(names[:r.key])
+	case opDelete:
+		return "DELETE FROM " + r.name + " WHERE " + match(names[:r.key])
+	default:
+		return "DELETE FROM " + r.name + " WHERE " + match(names[:1])
+	}
+}
+
+// database is the writer's one connection with its prepared statements. Not for concurrent use. Its statements are not
+// cancelled midway: a batch is bounded by its size.
+type database struct {
+	conn  *sql.Conn
+	stmts map[statement]*sql.Stmt
+}
+
+type statement struct {
+	rel *relation
+	op  operation
+}
+
+func (d *database) stmt(r *relation, op operation) (*sql.Stmt, error) {
+	key := statement{r, op}
+	if s, ok := d.stmts[key]; ok {
+		return s, nil
+	}
+	s, err := d.conn.PrepareContext(context.Background(), r.sql(op))
+	if err != nil {
+		return nil, fmt.Errorf("prepare statement of table %s: %w", r.name, err)
+	}
+	d.stmts[key] = s
+	return s, nil
+}
+
+func (d *database) exec(r *relation, op operation, args ...any) error {
+	s, err := d.stmt(r, op)
+	if err != nil {
+		return err
+	}
+	if _, err := s.ExecContext(context.Background(), args...); err != nil {
+		return fmt.Errorf("write table %s: %w", r.name, err)
+	}
+	return nil
+}
+
+// each reads the rows whose first key column is key.
+func (d *database) each(r *relation, key string, row func(scan func(...any) error) error) error {
+	s, err := d.stmt(r, opSelectPrefix)
+	if err != nil {
+		return err
+	}
+	found, err := s.QueryContext(context.Background(), key)
+	if err != nil {
+		return fmt.Errorf("read table %s: %w", r.name, err)
+	}
+	defer found.Close()
+	for found.Next() {
+		if err := row(found.Scan); err != nil {
+			return fmt.Errorf("read table %s: %w", r.name, err)
+		}
+	}
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("read table %s: %w", r.name, err)
+	}
+	return nil
+}
+
+// load reads one row into fields; false when there is none.
+func (d *database) load(r *relation, fields []any, key ...any) (bool, error) {
+	s, err := d.stmt(r, opSelect)
+	if err != nil {
+		return false, err
+	}
+	err = s.QueryRowContext(context.Background(), key...).Scan(fields...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read table %s: %w", r.name, err)
+	}
+	return true, nil
+}
+
+// sequence stores a message's number, bounded to what SQLite can store: a fact may claim any.
+type sequence struct{ n *uint64 }
+
+func (s sequence) Value() (driver.Value, error) { return int64(min(*s.n, math.MaxInt64)), nil }
+
+func (s sequence) Scan(src any) error {
+	v, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("sequence is stored as %T", src)
+	}
+	*s.n = uint64(v)
+	return nil
+}
+
+// nanos stores a time as Unix nanoseconds, the zero time as 0. What lies outside the years 1678 to 2262 is stored as
+// the nearest that can be.
+type nanos struct{ t *time.Time }
+
+func (n nanos) Value() (driver.Value, error) { return toNanos(*n.t), nil }
+
+func (n nanos) Scan(src any) error {
+	v, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("time is stored as %T", src)
+	}
+	*n.t = fromNanos(v)
+	return nil
+}
+
+const maxNanos = math.MaxInt64
+
+func toNanos(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case t.IsZero():
+		return 0
+	case s > math.MaxInt64/int64(time.Second)-1:
+		return math.MaxInt64
+	case s < math.MinInt64/int64(time.Second)+1:
+		return math.MinInt64
+	default:
+		return t.UnixNano()
+	}
+}
+
+func fromNanos(v int64) time.Time {
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, v).UTC()
+}

@@ -1,0 +1,78 @@
+package readmodel
+
+import (
+	"context"
+	"time"
+
+	"kanade/libs/events"
+)
+
+// Schedule is the current document of a schedule.
+type Schedule struct {
+	ID, JobID string
+	Enabled   bool
+	// Document is the schedule as JSON, byte for byte as stored; libs/catalog reads it.
+	Document string
+	// Source is the text as it was sent, and SourceType "yaml" or "json".
+	Source, SourceType string
+	// Hash is the SHA-256 of Document in lower-case hex.
+	Hash string
+	// Sequence is the LOG sequence of the fact that saved it, SavedAt its time by the broker's clock, Actor who did it.
+	Sequence uint64
+	SavedAt  time.Time
+	Actor    events.Actor
+}
+
+var schedules = relation{name: "schedules", key: 1, rowid: true, columns: []string{
+	"id TEXT", "job_id TEXT", "enabled INTEGER", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
+	"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
+}}
+
+func (s *Schedule) fields() []any {
+	return []any{
+		&s.ID, &s.JobID, &s.Enabled, &s.Document, &s.Source, &s.SourceType, &s.Hash, sequence{&s.Sequence}, nanos{&s.SavedAt}, &s.Actor,
+	}
+}
+
+type scheduleProjection struct{ *rows[Schedule, *Schedule] }
+
+func beginSchedules(db *database) projection {
+	return scheduleProjection{newRows[Schedule](db, &schedules)}
+}
+
+func (p scheduleProjection) Apply(f *fact) error {
+	switch e := f.payload.(type) {
+	case events.ScheduleSaved:
+		row, err := p.get(e.ID)
+		if err != nil {
+			return err
+		}
+		row.row = Schedule{
+			ID: e.ID, JobID: e.JobID, Enabled: e.Enabled,
+			Document: string(e.Document), Source: e.Source, SourceType: e.SourceType, Hash: e.Hash,
+			Sequence: f.seq, SavedAt: f.event.Time, Actor: f.event.Actor,
+		}
+		p.put(row)
+	case events.ScheduleDeleted:
+		row, err := p.get(e.ID)
+		if err != nil {
+			return err
+		}
+		p.remove(row)
+	}
+	return nil
+}
+
+func (p scheduleProjection) Flush() error { return p.flush() }
+
+func scanSchedule(scan func(...any) error) (s Schedule, err error) { return s, scan(s.fields()...) }
+
+// Schedules lists all schedules, the last written last.
+func (r *Reader) Schedules(ctx context.Context) ([]Schedule, error) {
+	return list(ctx, r, scanSchedule, schedules.all()+" ORDER BY sequence")
+}
+
+// Schedule reads one schedule; ErrNotFound.
+func (r *Reader) Schedule(ctx context.Context, id string) (Schedule, error) {
+	return one(ctx, r, scanSchedule, schedules.all()+" WHERE id = ?", id)
+}

@@ -1,0 +1,66 @@
+package readmodel
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"kanade/libs/events"
+)
+
+// Table is one noun of the read model: its SQL tables, the one stream that feeds them, and how a fact changes them.
+type table struct {
+	noun   string
+	stream string
+	// revision is raised when Apply makes other rows of the same log while the schema stays: it belongs to the schema's
+	// hash, so that a file made by the former rules is not continued by the present ones.
+	revision  int
+	relations []*relation
+	// begin opens the table for one batch.
+	begin func(*database) projection
+}
+
+// projection applies the facts of one batch to one noun. Apply changes rows in memory, Flush writes what changed.
+type projection interface {
+	Apply(*fact) error
+	Flush() error
+}
+
+// tables lists the read model.
+func tables() []table {
+	log := func(noun string, begin func(*database) projection, r ...*relation) table {
+		return table{noun: noun, stream: events.StreamLog, revision: 1, relations: r, begin: begin}
+	}
+	return []table{
+		log("job", beginJobs, &jobs),
+		log("schedule", beginSchedules, &schedules),
+		log("tick", beginTicks, &ticks),
+		log("agent", beginAgents, &agents, &memberships),
+		{noun: "presence", stream: events.StreamPresence, revision: 1, relations: []*relation{&presence}, begin: beginPresence},
+		log("execution", beginExecutions, &executions),
+		log("target", beginTargets, &targets, &targetTotals),
+		log("result", beginResults, &results),
+	}
+}
+
+// schema is the SQL that makes a read model.
+func schema() string {
+	sql := checkpoints.schema()
+	for _, t := range tables() {
+		for _, r := range t.relations {
+			sql += r.schema()
+		}
+	}
+	return sql
+}
+
+// SchemaHash names the read model that this version makes and reads: lower-case hex over its schema and the revisions
+// of its rules. It is in the name of every file.
+func SchemaHash() string {
+	h := sha256.New()
+	h.Write([]byte(schema()))
+	for _, t := range tables() {
+		fmt.Fprintf(h, "%s %s %d\n", t.noun, t.stream, t.revision)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,296 @@
+package readmodel
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"kanade/libs/events"
+)
+
+// Target is one endpoint in one exec. Its At is the broker's time of the fact that made the state.
+type Target struct {
+	PCID string
+	events.Target
+}
+
+// An endpoint becomes a target by the plan, or by any run fact that names the exec: one that the plan does not know is
+// unplanned, and becomes planned, its state kept, should the plan come later. So a fact of an exec that the log holds
+// no request of (an old agent's own schedule, a run under an id of the operator's) has its target as well; it is found
+// by the exec's id and in no list.
+//
+// The totals are kept as set transitions, old state one less, new state one more: they always equal a count over the
+// targets, whatever came twice or late.
+var targets = relation{name: "targets", key: 2, columns: []string{
+	"exec_id TEXT", "pc_id TEXT", "state TEXT", "expected INTEGER", "planned INTEGER", "wave INTEGER",
+	"code INTEGER NULL", "reason TEXT", "result_id TEXT", "at INTEGER", "sequence INTEGER",
+}}
+
+// targetTotals: totals is events.Totals as JSON without zeros; heard counts the targets that have said anything.
+var targetTotals = relation{name: "target_totals", key: 1, columns: []string{"exec_id TEXT", "totals TEXT", "heard INTEGER"}}
+
+type targetRow struct {
+	execID string
+	Target
+}
+
+func (t *targetRow) fields() []any {
+	return []any{
+		&t.execID, &t.PCID, &t.State, &t.Expected, &t.Planned, &t.Wave, &t.Code, &t.Reason, &t.ResultID, nanos{&t.At}, sequence{&t.Sequence},
+	}
+}
+
+type totalsRow struct {
+	execID string
+	totals string
+	heard  int
+}
+
+func (t *totalsRow) fields() []any { return []any{&t.execID, &t.totals, &t.heard} }
+
+// targetProjection holds the execs that a batch touches.
+type targetProjection struct {
+	db     *database
+	totals *rows[totalsRow, *totalsRow]
+	execs  map[string]*execTargets
+	order  []*execTargets
+}
+
+// execTargets is the part of one exec's targets that a batch touches; all of them once complete.
+type execTargets struct {
+	execID   string
+	complete bool
+	targets  map[string]*entry[targetRow]
+	touched  []*entry[targetRow]
+	row      *entry[totalsRow]
+	totals   events.Totals
+}
+
+func beginTargets(db *database) projection {
+	return &targetProjection{db: db, totals: newRows[totalsRow](db, &targetTotals), execs: map[string]*execTargets{}}
+}
+
+func (p *targetProjection) Apply(f *fact) error {
+	if f.run != nil {
+		return p.applyRun(f)
+	}
+	switch e := f.payload.(type) {
+	case events.ExecPlanned:
+		return p.plan(e, f)
+	case events.WaveDispatched:
+		return p.each(e.ExecID, func(t events.Target) (events.Target, bool) {
+			if t.Wave != e.Wave {
+				return t, false
+			}
+			return t.Send(f.seq, f.at)
+		})
+	case events.ExecExpired:
+		return p.each(e.ExecID, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
+	default:
+		return nil
+	}
+}
+
+func (p *targetProjection) applyRun(f *fact) error {
+	if f.run.ExecID == "" {
+		return nil
+	}
+	x, err := p.exec(f.run.ExecID)
+	if err != nil {
+		return err
+	}
+	t, err := p.target(x, f.run.PCID)
+	if err != nil {
+		return err
+	}
+	if next, changed := t.row.Target.Target.Apply(*f.run, f.seq, f.at); changed {
+		x.change(t, next)
+	}
+	return nil
+}
+
+// plan makes targets of the plan's endpoints. One that spoke before it was planned keeps its state.
+func (p *targetProjection) plan(e events.ExecPlanned, f *fact) error {
+	x, err := p.exec(e.ExecID)
+	if err != nil {
+		return err
+	}
+	if err := p.complete(x); err != nil {
+		return err
+	}
+	add := func(pcID string, planned events.Target) {
+		t := x.at(pcID)
+		if t.row.Planned {
+			return
+		}
+		if said := t.row.Target.Target; said.State != "" {
+			said.Expected, said.Wave = planned.Expected, planned.Wave
+			planned = said
+		} else {
+			planned.Sequence, planned.At = f.seq, f.at
+		}
+		planned.Planned = true
+		x.change(t, planned)
+	}
+	for i, w := range e.Waves {
+		for _, pc := range w.Expected {
+			add(pc, events.Target{State: events.StateExpected, Expected: true, Wave: i})
+		}
+		for _, pc := range w.Waiting {
+			add(pc, events.Target{State: events.StateWaiting, Wave: i})
+		}
+	}
+	for _, s := range e.Skipped {
+		add(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
+	}
+	return nil
+}
+
+// each changes all targets of an exec.
+func (p *targetProjection) each(execID string, change func(events.Target) (events.Target, bool)) error {
+	x, err := p.exec(execID)
+	if err != nil {
+		return err
+	}
+	if err := p.complete(x); err != nil {
+		return err
+	}
+	for _, t := range x.targets {
+		if next, changed := change(t.row.Target.Target); changed {
+			x.change(t, next)
+		}
+	}
+	return nil
+}
+
+func (p *targetProjection) exec(execID string) (*execTargets, error) {
+	if x, ok := p.execs[execID]; ok {
+		return x, nil
+	}
+	row, err := p.totals.get(execID)
+	if err != nil {
+		return nil, err
+	}
+	x := &execTargets{execID: execID, targets: map[string]*entry[targetRow]{}, row: row, complete: !row.live}
+	if row.live {
+		if err := json.Unmarshal([]byte(row.row.totals), &x.totals); err != nil {
+			return nil, fmt.Errorf("read totals of exec %s: %w", execID, err)
+		}
+	}
+	p.execs[execID] = x
+	p.order = append(p.order, x)
+	return x, nil
+}
+
+func (p *targetProjection) target(x *execTargets, pcID string) (*entry[targetRow], error) {
+	t := x.at(pcID)
+	if x.complete || t.stored || t.live {
+		return t, nil
+	}
+	found, err := p.db.load(&targets, t.row.fields(), x.execID, pcID)
+	t.stored, t.live = found, found
+	return t, err
+}
+
+// at is the entry of an endpoint, made empty where it has not been read.
+func (x *execTargets) at(pcID string) *entry[targetRow] {
+	t, ok := x.targets[pcID]
+	if !ok {
+		t = &entry[targetRow]{row: targetRow{execID: x.execID, Target: Target{PCID: pcID}}}
+		x.targets[pcID] = t
+	}
+	return t
+}
+
+// complete reads whatever of the exec's targets has not been read.
+func (p *targetProjection) complete(x *execTargets) error {
+	if x.complete {
+		return nil
+	}
+	err := p.db.each(&targets, x.execID, func(scan func(...any) error) error {
+		var row targetRow
+		if err := scan(row.fields()...); err != nil {
+			return err
+		}
+		if t := x.at(row.PCID); !t.live {
+			t.row, t.stored, t.live = row, true, true
+		}
+		return nil
+	})
+	x.complete = err == nil
+	return err
+}
+
+func (x *execTargets) change(t *entry[targetRow], next events.Target) {
+	before := t.row.Target.Target
+	if before.State != "" {
+		x.count(before, -1)
+	}
+	x.count(next, 1)
+	t.row.Target.Target, t.live = next, true
+	if !t.dirty {
+		t.dirty = true
+		x.touched = append(x.touched, t)
+	}
+}
+
+func (x *execTargets) count(t events.Target, n int) {
+	counted := &x.totals.Others
+	if t.Expected {
+		counted = &x.totals.Expected
+	}
+	if *counted == nil {
+		*counted = map[events.TargetState]int{}
+	}
+	if (*counted)[t.State] += n; (*counted)[t.State] == 0 {
+		delete(*counted, t.State)
+	}
+	if t.ResultID != "" {
+		x.row.row.heard += n
+	}
+}
+
+func (p *targetProjection) Flush() error {
+	for _, x := range p.order {
+		if len(x.touched) == 0 {
+			continue
+		}
+		slices.SortFunc(x.touched, func(a, b *entry[targetRow]) int { return cmp.Compare(a.row.PCID, b.row.PCID) })
+		for _, t := range x.touched {
+			if err := t.write(p.db, &targets, t.row.fields()); err != nil {
+				return err
+			}
+		}
+		totals, err := json.Marshal(x.totals)
+		if err != nil {
+			return fmt.Errorf("encode totals of exec %s: %w", x.execID, err)
+		}
+		x.row.row.execID, x.row.row.totals = x.execID, string(totals)
+		p.totals.put(x.row)
+	}
+	return p.totals.flush()
+}
+
+// TargetFilter names the targets of one exec.
+type TargetFilter struct {
+	ExecID string
+	// State narrows to one state; empty: all.
+	State events.TargetState
+	// After is the cursor: the last endpoint of the page before; empty: from the start.
+	After string
+	// Limit is how many at most; All: no limit, 0: none.
+	Limit int
+}
+
+// Targets lists targets of an exec by endpoint; none for an exec that nobody knows.
+func (r *Reader) Targets(ctx context.Context, f TargetFilter) ([]Target, error) {
+	scan := func(scan func(...any) error) (Target, error) {
+		var t targetRow
+		err := scan(t.fields()...)
+		return t.Target, err
+	}
+	return list(ctx, r, scan, targets.all()+` WHERE exec_id = ?1 AND pc_id > ?2 AND (?3 = '' OR state = ?3) ORDER BY pc_id LIMIT ?4`,
+		f.ExecID, f.After, f.State, f.Limit)
+}
