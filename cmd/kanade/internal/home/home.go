@@ -85,7 +85,6 @@ func Open(dir string) (*Home, error) {
 	return h, nil
 }
 
-
 func (h *Home) fill() error {
 	if err := write(h.Path("pid"), strconv.Itoa(os.Getpid())); err != nil {
 		return err

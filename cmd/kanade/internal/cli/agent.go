@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+
+	"kanade/cmd/kanade/internal/client"
+)
+
+type agentCmd struct {
+	List agentListCmd `cmd:"" help:"List the endpoints."`
+	Show agentShowCmd `cmd:"" help:"Show an endpoint."`
+}
+
+type agentListCmd struct {
+	Query string `short:"q" help:"Only those whose id or host name holds this."`
+	Limit int    `help:"How many; 0 is all."`
+}
+
+func (c *agentListCmd) Run(ctx context.Context, a *app) error {
+	q := url.Values{}
+	setIf(q, "q", c.Query)
+	if c.Limit > 0 {
+		q.Set("limit", strconv.Itoa(c.Limit))
+	}
+	var agents []client.Agent
+	if done, err := a.get(ctx, "/api/agents", q, &agents); done || err != nil {
+		return err
+	}
+	t := newTable(a.out, "PC", "HOST", "SYSTEM", "AGENT", "ALIVE", "LAST HEARD", "GROUPS")
+	for _, x := range agents {
+		t.row(x.PCID, x.Hostname, x.OSFamily, x.AgentVersion, yesNo(x.Alive), x.LastHeartbeat, x.Groups)
+	}
+	return t.end()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+type agentShowCmd struct {
+	PC string `arg:"" name:"pc" help:"Endpoint." predictor:"pc"`
+}
+
+func (c *agentShowCmd) Run(ctx context.Context, a *app) error {
+	var x client.Agent
+	if done, err := a.get(ctx, client.Path("api", "agents", c.PC), nil, &x); done || err != nil {
+		return err
+	}
+	t := newTable(a.out, "pc", x.PCID)
+	t.row("host", x.Hostname)
+	t.row("system", x.OSFamily)
+	t.row("agent", x.AgentVersion)
+	t.row("alive", yesNo(x.Alive))
+	t.row("last heard", x.LastHeartbeat)
+	t.row("first seen", x.FirstSeenAt)
+	t.row("groups", x.Groups)
+	return t.end()
+}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"kanade/cmd/kanade/internal/client"
+)
+
+type eventsCmd struct {
+	Tail eventsTailCmd `cmd:"" help:"Print events as they are stored, one a line, until Ctrl-C."`
+}
+
+type eventsTailCmd struct {
+	From uint64 `help:"Begin at this LOG sequence; without it only what is new is printed." placeholder:"SEQ"`
+	Exec string `help:"Only facts of this exec."`
+	Type string `help:"Only facts of this type (kanade.exec.requested.v1)."`
+}
+
+func (c *eventsTailCmd) Run(ctx context.Context, a *app) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	noted := func(err error) { fmt.Fprintf(a.err, "kanade: %v; trying again\n", err) }
+	err = api.Follow(ctx, client.Filter{From: c.From, Exec: c.Exec, Type: c.Type}, noted, func(e client.Event, raw []byte) (bool, error) {
+		if a.json {
+			_, err := fmt.Fprintf(a.out, "%s\n", raw)
+			return true, err
+		}
+		_, err := fmt.Fprintf(a.out, "%8d  %s  %-28s %s  %s\n", e.Sequence, e.Time.Local().Format("2006-01-02 15:04:05.000"),
+			shortType(e.Type), printable(e.Subject), printable(e.Actor))
+		return true, err
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// shortType is exec.requested of kanade.exec.requested.v1: in a terminal the rest is noise.
+func shortType(name string) string {
+	parts := strings.Split(name, ".")
+	if len(parts) == 4 && parts[0] == "kanade" {
+		return parts[1] + "." + parts[2]
+	}
+	return name
+}
