@@ -8,6 +8,15 @@ import (
 	"kanade/libs/events/wire"
 )
 
+// Heard is a command as it came.
+type Heard struct {
+	Data []byte
+	// TraceParent is the W3C trace context in its header; empty without.
+	TraceParent string
+	// Late says that it came by catch-up: it may have been called off meanwhile.
+	Late bool
+}
+
 // Command is a command as heard, checked and in units of Go. The ledger keeps it until the run is done.
 type Command struct {
 	JobID     string `json:"job_id"`

@@ -1,0 +1,193 @@
+// Package outbox brings to the log what the ledger has for it.
+//
+// The Sender takes messages in the order in which they were put in, uploads what a message names, publishes it, and takes
+// it out of the ledger after the log has acknowledged it. It tries for ever: a broker that is away for days costs disk
+// space, no fact. A message may be published twice (the agent died between acknowledgement and removal); its id is
+// derived, so the log stores it once within its duplicate window and readers fold it once ever.
+//
+// A message that is refused for another reason than an unreachable broker (its object does not fit the store) holds back
+// what belongs to the same run, and nothing else.
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/services/agent/internal/domain"
+	"kanade/services/agent/internal/ledger"
+)
+
+// Pace of the sender.
+const (
+	pageSize = 64
+	// removeAfter is how long acknowledged messages stay in the file, so that a busy agent removes many at one fsync and
+	// a run that is about to start does not wait for it.
+	removeAfter = 50 * time.Millisecond
+	minBackoff  = time.Second
+	maxBackoff  = time.Minute
+	sendTimeout = 10 * time.Second
+	// uploadTimeout bounds an object of 8 MiB on a slow line.
+	uploadTimeout = 10 * time.Minute
+)
+
+// Sender empties the outbox. Make it with New.
+type Sender struct {
+	bus    *bus.Bus
+	ledger *ledger.Ledger
+	logger *slog.Logger
+	wake   chan struct{}
+	// sent are acknowledged messages that are still in the file, up to the key last.
+	sent []ledger.Item
+}
+
+// New makes a sender; Run works.
+func New(b *bus.Bus, l *ledger.Ledger, logger *slog.Logger) *Sender {
+	return &Sender{bus: b, ledger: l, logger: logger, wake: make(chan struct{}, 1)}
+}
+
+// Wake says that there may be something to send. It never blocks; any goroutine may call it.
+func (s *Sender) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run sends until ctx is done. What it could not send stays in the ledger.
+func (s *Sender) Run(ctx context.Context) error {
+	status := s.bus.Conn().StatusChanged(nats.CONNECTED)
+	defer s.bus.Conn().RemoveStatusListener(status)
+	backoff := minBackoff
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.Settle()
+		case <-s.wake:
+		case <-status:
+		case <-timer.C:
+		}
+		ok, err := s.Flush(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			timer.Reset(backoff)
+			backoff = min(2*backoff, maxBackoff)
+		case len(s.sent) > 0:
+			backoff = minBackoff
+			timer.Reset(removeAfter)
+		default:
+			backoff = minBackoff
+			timer.Stop()
+		}
+	}
+}
+
+// Flush sends what is there, once, and reports whether all of it left. Errors are the ledger's. It is for one goroutine,
+// and none while Run runs.
+func (s *Sender) Flush(ctx context.Context) (all bool, err error) {
+	fresh := false
+	last := uint64(0)
+	held := map[string]bool{}
+	if n := len(s.sent); n > 0 {
+		last = s.sent[n-1].Key
+	}
+	for {
+		items, err := s.ledger.Outbox(last, pageSize)
+		if err != nil {
+			return false, err
+		}
+		for _, it := range items {
+			last = it.Key
+			if held[it.Message.ResultID] {
+				continue
+			}
+			err := s.send(ctx, it.Message)
+			switch {
+			case err == nil:
+				s.sent, fresh = append(s.sent, it), true
+			case ctx.Err() != nil:
+				return false, nil
+			default:
+				held[it.Message.ResultID] = true
+				s.logger.Warn("the log does not take a fact; it stays in the outbox", "result_id", it.Message.ResultID, "error", err)
+				if errors.Is(err, bus.ErrUnavailable) {
+					return false, s.Settle()
+				}
+			}
+		}
+		if len(items) < pageSize {
+			break
+		}
+	}
+	if len(held) > 0 || !fresh || len(s.sent) >= pageSize {
+		err = s.Settle()
+	}
+	return len(held) == 0, err
+}
+
+// Settle takes what was acknowledged out of the ledger, then its files. Flush leaves that to a quieter moment.
+func (s *Sender) Settle() error {
+	if len(s.sent) == 0 {
+		return nil
+	}
+	keys := make([]uint64, len(s.sent))
+	for i, it := range s.sent {
+		keys[i] = it.Key
+	}
+	if err := s.ledger.Sent(keys); err != nil {
+		return err
+	}
+	for _, it := range s.sent {
+		for _, u := range it.Message.Uploads {
+			_ = os.Remove(u.File)
+		}
+	}
+	s.sent = nil
+	return nil
+}
+
+func (s *Sender) send(ctx context.Context, m domain.Message) error {
+	for _, u := range m.Uploads {
+		err := s.upload(ctx, u)
+		if errors.Is(err, fs.ErrNotExist) {
+			// The file is only removed after its message: somebody else removed it. The fact must not wait for it.
+			s.logger.Error("a kept output has vanished from the spool", "object", u.Object, "error", err)
+			m, err = m.WithoutObject(u.Object)
+		}
+		if err != nil {
+			return fmt.Errorf("upload %s: %w", u.Object, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	if m.Event != nil {
+		_, err := s.bus.Append(ctx, *m.Event, bus.Any)
+		return err
+	}
+	return s.bus.PublishAll(ctx, []*nats.Msg{{
+		Subject: m.Reply.Subject, Data: m.Reply.Data, Header: nats.Header{events.HeaderMsgID: {m.Reply.ID}},
+	}}, 1)
+}
+
+func (s *Sender) upload(ctx context.Context, u domain.Upload) error {
+	f, err := os.Open(u.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+	defer cancel()
+	return s.bus.PutObject(ctx, events.StoreResultOutput, u.Object, f)
+}

@@ -1,0 +1,56 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	"kanade/libs/events"
+	"kanade/services/agent/internal/bucket"
+	"kanade/services/agent/internal/domain"
+)
+
+// moment is how long a command may have waited and still be taken as just heard.
+const moment = 2 * time.Second
+
+// gates looks up what decides whether a command runs, and decides. A lookup that fails passes.
+func (r *Runner) gates(ctx context.Context, c domain.Command) (domain.Skip, bool) {
+	return c.Decide(domain.Gates{
+		Current: r.lookup(ctx, events.BucketScriptCurrent, c.JobID), Status: r.lookup(ctx, events.BucketScriptStatus, c.JobID),
+		Now: time.Now(), ShellSupported: r.Executor.Supports(c.Script.Shell),
+	})
+}
+
+func (r *Runner) lookup(ctx context.Context, name, key string) string {
+	if events.ValidID(key) != nil {
+		return ""
+	}
+	v, ok, err := bucket.Reader{Bus: r.Bus}.Get(ctx, name, key)
+	if err != nil {
+		r.Logger.Warn("a gate can't be looked up; it passes", "bucket", name, "key", key, "error", err)
+	}
+	if err != nil || !ok {
+		return ""
+	}
+	return string(v.Data)
+}
+
+// stopped asks, before something that has waited is started, whether its exec has ended meanwhile. The leader answers. It
+// is asked three times before it passes.
+func (r *Runner) stopped(ctx context.Context, c domain.Command) (domain.Skip, bool) {
+	if events.ValidID(c.ExecID) != nil {
+		return domain.Skip{}, false
+	}
+	for range 3 {
+		asking, cancel := context.WithTimeout(ctx, bucket.Timeout)
+		value, _, _, ok, err := r.Bus.GetView(asking, events.BucketExecStopped, c.ExecID)
+		cancel()
+		if err == nil {
+			return domain.Skip{Reason: domain.SkipReasonStopped, Detail: string(value)}, ok
+		}
+		r.Logger.Warn("can't look up whether an exec has ended", "exec", c.ExecID, "error", err)
+		if !pause(ctx, time.Second) {
+			break
+		}
+	}
+	return domain.Skip{}, false
+}

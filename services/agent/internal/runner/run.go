@@ -1,0 +1,177 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+	"kanade/services/agent/internal/capture"
+	"kanade/services/agent/internal/domain"
+	"kanade/services/agent/internal/script"
+)
+
+// fetchAgain is the pause before a script object is asked for again that could not be fetched.
+const fetchAgain = 5 * time.Second
+
+// outputs are the two streams of a run, and the files that go with them.
+type outputs struct {
+	stdout, stderr events.Output
+	uploads        []domain.Upload
+}
+
+// carryOut takes one command from the queue as far as it comes: to its end, or back into the queue.
+func (r *Runner) carryOut(ctx context.Context, t task) error {
+	e, err := r.Ledger.Entry(t.requestID)
+	if err != nil {
+		return err
+	}
+	if e.State != domain.EntryReceived {
+		return nil
+	}
+	c := *e.Command
+	if !t.gated {
+		if skip, yes := r.gates(ctx, c); yes {
+			return r.skip(ctx, e, skip)
+		}
+		t.gated = true
+	}
+	if c.Jitter > 0 && !t.jittered {
+		t.jittered, t.late = true, true
+		r.later(ctx, t, r.Jitter(c.Jitter))
+		return nil
+	}
+	if c.Script.Object != "" {
+		body, err := script.Fetch(ctx, r.Bus, c.Script.Object, c.Script.ObjectSHA256)
+		switch {
+		case errors.Is(err, script.ErrUnusable):
+			return r.skip(ctx, e, domain.Skip{Reason: domain.SkipReasonScriptObject, Detail: err.Error()})
+		case err != nil:
+			r.Logger.Warn("a script can't be fetched; trying again", "object", c.Script.Object, "error", err)
+			t.gated, t.late = false, true
+			r.later(ctx, t, fetchAgain)
+			return nil
+		}
+		c.Script.Body = body
+	}
+	return r.run(ctx, t, e, c)
+}
+
+// run starts a command that has passed the gates, unless its exec has ended while it waited, and sees it to its end.
+func (r *Runner) run(ctx context.Context, t task, e domain.Entry, c domain.Command) error {
+	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { cancel(domain.ErrStopped) })()
+	if c.ExecID != "" && events.ValidID(c.ExecID) == nil {
+		// Heard from here on; what was said before is in the bucket.
+		kill, err := r.Bus.Conn().Subscribe(wire.SubjectKill(c.ExecID), func(*nats.Msg) { cancel(domain.ErrKilled) })
+		if err == nil {
+			defer kill.Unsubscribe()
+		}
+	}
+	if t.late || time.Since(t.heard) > moment {
+		if skip, yes := r.stopped(ctx, c); yes {
+			return r.skip(ctx, e, skip)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil // it stays received
+	}
+	at := r.stamp(ctx)
+	e.State, e.StartedAt = domain.EntryStarted, at.Own.UTC()
+	m, err := domain.Started(e, at)
+	if err != nil {
+		return err
+	}
+	if err := r.persist(ctx, func() error { return r.Ledger.Start(t.requestID, e.StartedAt, m) }); err != nil {
+		return err
+	}
+	r.Metrics.Running.Inc()
+	defer r.Metrics.Running.Dec()
+	ending, out := r.attempts(running, e, c)
+	return r.finish(ctx, e, ending, out)
+}
+
+// attempts runs the script, again if its retry says so. Only the last attempt is reported.
+func (r *Runner) attempts(ctx context.Context, e domain.Entry, c domain.Command) (domain.Ending, outputs) {
+	for attempt := 1; ; attempt++ {
+		stdout, stderr := capture.New(r.spool(e, "stdout")), capture.New(r.spool(e, "stderr"))
+		bounded, stop := context.WithTimeoutCause(ctx, c.Timeout, domain.ErrTimeout)
+		exit, err := r.Executor.Run(bounded, e.Run.ResultID, c.Script, environment(e, attempt), stdout, stderr)
+		ending := c.Judge(exit, err, context.Cause(bounded))
+		stop()
+		if c.Again(attempt, ending) && pause(ctx, c.Backoff) {
+			stdout.Discard()
+			stderr.Discard()
+			continue
+		}
+		if cause := context.Cause(ctx); cause != nil && c.Again(attempt, ending) {
+			ending = c.Judge(domain.Exit{Signal: "kill"}, nil, cause) // killed while it waited for the next attempt
+		}
+		return ending, r.collect(e, stdout, stderr)
+	}
+}
+
+func (r *Runner) collect(e domain.Entry, stdout, stderr *capture.Capture) (out outputs) {
+	for _, s := range []struct {
+		name string
+		from *capture.Capture
+		to   *events.Output
+	}{{"stdout", stdout, &out.stdout}, {"stderr", stderr, &out.stderr}} {
+		o, upload, err := s.from.Close(e.Run.ResultID + "/" + s.name)
+		if err != nil {
+			r.Logger.Error("an output can't be kept whole", "result_id", e.Run.ResultID, "stream", s.name, "error", err)
+		}
+		if *s.to = o; upload != nil {
+			out.uploads = append(out.uploads, *upload)
+		}
+	}
+	return out
+}
+
+func (r *Runner) spool(e domain.Entry, stream string) string {
+	return filepath.Join(r.Spool, e.Run.ResultID+"."+stream)
+}
+
+// environment names the run to its script.
+func environment(e domain.Entry, attempt int) []string {
+	return []string{
+		"KANADE_PC_ID=" + e.Run.PCID, "KANADE_JOB_ID=" + e.Run.JobID, "KANADE_JOB_VERSION=" + e.Run.Version,
+		"KANADE_EXEC_ID=" + e.Run.ExecID, "KANADE_RESULT_ID=" + e.Run.ResultID, "KANADE_ATTEMPT=" + strconv.Itoa(attempt),
+	}
+}
+
+func (r *Runner) finish(ctx context.Context, e domain.Entry, ending domain.Ending, out outputs) error {
+	m, err := domain.Finished(e, ending, out.stdout, out.stderr, out.uploads, r.stamp(ctx))
+	if err != nil {
+		return err
+	}
+	err = r.persist(ctx, func() error { return r.Ledger.Finish(e.Run.RequestID, domain.EntryStarted, m) })
+	if err == nil {
+		r.Metrics.Runs.WithLabelValues(string(ending.State)).Inc()
+		r.Logger.Info("run ended", "job", e.Run.JobID, "exec", e.Run.ExecID, "result_id", e.Run.ResultID,
+			"state", string(ending.State), "reason", ending.Reason)
+	}
+	return err
+}
+
+func (r *Runner) skip(ctx context.Context, e domain.Entry, s domain.Skip) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	m, err := domain.Skipped(e, s, r.stamp(ctx))
+	if err != nil {
+		return err
+	}
+	err = r.persist(ctx, func() error { return r.Ledger.Finish(e.Run.RequestID, domain.EntryReceived, m) })
+	if err == nil {
+		r.Metrics.Skips.WithLabelValues(s.Reason).Inc()
+		r.Logger.Info("command skipped", "job", e.Run.JobID, "exec", e.Run.ExecID, "reason", s.Reason, "detail", s.Detail)
+	}
+	return err
+}
