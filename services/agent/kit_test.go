@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus"
+	"kanade/libs/bus/broker"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+	"kanade/services/agent/internal/bucket"
+)
+
+const (
+	testPC   = "pc-01"
+	testJob  = "hello"
+	testExec = "ed70b3bc-5ac5-4c70-a90d-b319c4557e8e"
+)
+
+// scripted is an Executor whose scripts are words: "sleep <duration>", "fail <code>", "say <text>", "stuck" (until
+// killed). It counts how often each run was started.
+type scripted struct {
+	mu      sync.Mutex
+	started map[string]int
+	order   []string
+	// plays overrides what a script does.
+	plays func(ctx context.Context, name string, s Script, stdout io.Writer) (Exit, error)
+}
+
+func newScripted() *scripted { return &scripted{started: map[string]int{}} }
+
+func (x *scripted) Supports(shell string) bool { return shell == "sh" }
+
+func (x *scripted) Run(ctx context.Context, name string, s Script, _ []string, stdout, _ io.Writer) (Exit, error) {
+	x.mu.Lock()
+	x.started[name]++
+	x.order = append(x.order, s.Body)
+	play := x.plays
+	x.mu.Unlock()
+	if play != nil {
+		return play(ctx, name, s, stdout)
+	}
+	word, rest, _ := strings.Cut(s.Body, " ")
+	switch word {
+	case "sleep", "stuck":
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			d = 1000 * time.Hour
+		}
+		select {
+		case <-ctx.Done():
+			return Exit{Signal: "kill"}, nil
+		case <-time.After(d):
+		}
+	case "fail":
+		var code int
+		fmt.Sscan(rest, &code)
+		return Exit{Code: code}, nil
+	default:
+		io.WriteString(stdout, rest)
+	}
+	return Exit{}, nil
+}
+
+func (x *scripted) starts() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := 0
+	for _, k := range x.started {
+		n += k
+	}
+	return n
+}
+
+func (x *scripted) bodies() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.order)
+}
+
+// site is a broker with one agent.
+type site struct {
+	t    *testing.T
+	br   *broker.Broker
+	bus  *bus.Bus
+	dir  string
+	exec *scripted
+	deps Deps
+}
+
+func newSite(t *testing.T) *site {
+	br := bustest.Broker(t)
+	s := &site{t: t, br: br, bus: bustest.Connect(t, br), dir: t.TempDir(), exec: newScripted()}
+	s.deps = Deps{Executor: s.exec, Logger: bustest.Logger(t)}
+	return s
+}
+
+// start runs the agent until stop is called, or the test ends.
+func (s *site) start() (stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	d := s.deps
+	if d.Bus == nil {
+		d.Bus = s.bus
+	}
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, Config{ID: testPC, Data: s.dir}, d) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			require.NoError(s.t, <-done)
+		})
+	}
+	s.t.Cleanup(stop)
+	return stop
+}
+
+// command is one that says its request id.
+func command(request string, change ...func(*wire.Command)) wire.Command {
+	c := wire.Command{
+		ID: testJob, Version: "1.0.0", RequestID: request, ExecID: testExec, Shell: wire.ShellSh, Script: "say " + request,
+		TimeoutSecs: 30,
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+// send publishes a command as the dispatcher does: into EXEC, heard live by whoever listens.
+func (s *site) send(subject string, c wire.Command) {
+	s.t.Helper()
+	data, err := json.Marshal(c)
+	require.NoError(s.t, err)
+	_, err = s.bus.JetStream().PublishMsg(s.t.Context(), &nats.Msg{
+		Subject: subject, Data: data, Header: nats.Header{events.HeaderMsgID: {c.RequestID + "/" + subject}},
+	})
+	require.NoError(s.t, err)
+}
+
+func (s *site) put(name, key, value string) {
+	s.t.Helper()
+	_, err := s.bus.JetStream().Publish(s.t.Context(), bucket.Subject(name, key), []byte(value))
+	require.NoError(s.t, err)
+}
+
+// facts are the run facts in the log, in order.
+func (s *site) facts() []events.RunFact {
+	s.t.Helper()
+	stored, err := s.bus.Load(s.t.Context(), events.AggregateRun, testPC, 0)
+	require.NoError(s.t, err)
+	var facts []events.RunFact
+	for _, e := range stored {
+		f, ok, err := events.RunFactOf(e.Event)
+		require.NoError(s.t, err)
+		require.True(s.t, ok)
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+// kinds are "<request>:<fact>[=state or reason]" of every fact in the log.
+func (s *site) kinds() []string {
+	var out []string
+	for _, f := range s.facts() {
+		k := f.RequestID + ":" + string(f.Kind)
+		if f.Kind == events.RunKindFinished {
+			k += "=" + string(f.State)
+		}
+		if f.Kind == events.RunKindSkipped {
+			k += "=" + f.Reason
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+func ran(request string) []string {
+	return []string{request + ":received", request + ":started", request + ":finished=succeeded"}
+}
+
+// settle lets simulated time pass.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}

@@ -1,0 +1,337 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+)
+
+func TestRunsOnceWhatIsHeardTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.put(events.BucketAgentGroups, testPC, `{"groups":["tokyo"]}`)
+		s.start()
+		settle(time.Second)
+		c := command("r1")
+		s.send(wire.SubjectCommandAll, c)
+		s.send(wire.SubjectCommandGroup("tokyo"), c)
+		s.send(wire.SubjectCommandPC(testPC), c)
+		settle(3 * time.Minute) // several catch-ups
+		require.Equal(t, 1, s.exec.starts())
+		require.Equal(t, ran("r1"), s.kinds())
+		f := s.facts()[2]
+		require.Equal(t, "r1", f.Stdout.Text)
+		require.Equal(t, events.ResultID("r1", testPC), f.ResultID)
+		require.Equal(t, 0, *f.Code)
+	})
+}
+
+func TestCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.send(wire.SubjectCommandAll, command("before-all"))
+		s.send(wire.SubjectCommandPC(testPC), command("before-pc"))
+		stop := s.start()
+		settle(time.Minute)
+		require.Equal(t, ran("before-pc"), s.kinds(), "what the fleet was told before an agent existed is not for it")
+		stop()
+		s.send(wire.SubjectCommandAll, command("away-all"))
+		settle(time.Hour)
+		s.start()
+		settle(time.Second)
+		require.Equal(t, append(ran("before-pc"), ran("away-all")...), s.kinds())
+	})
+}
+
+func TestJoinsAndLeavesGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		stop := s.start()
+		settle(time.Second)
+		tokyo := wire.SubjectCommandGroup("tokyo")
+		s.send(tokyo, command("too-early"))
+		settle(time.Second)
+		s.put(events.BucketAgentGroups, testPC, `{"groups":["tokyo"]}`)
+		s.send(tokyo, command("just-joined"))
+		settle(time.Second)
+		require.Equal(t, ran("just-joined"), s.kinds(), "stored after the membership, before the subscription")
+
+		s.put(events.BucketAgentGroups, testPC, `{"groups":[]}`)
+		settle(time.Second)
+		s.send(tokyo, command("left"))
+		settle(time.Minute)
+		stop()
+		s.put(events.BucketAgentGroups, testPC, `{"groups":["osaka"]}`)
+		settle(time.Second)
+		s.send(wire.SubjectCommandGroup("osaka"), command("joined-while-away"))
+		s.start()
+		settle(time.Second)
+		require.Equal(t, append(ran("just-joined"), ran("joined-while-away")...), s.kinds())
+	})
+}
+
+func TestGates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		s.put(events.BucketScriptCurrent, "pinned", "2.0.0")
+		s.put(events.BucketScriptStatus, "revoked", "REVOKED")
+		s.put(events.BucketScriptStatus, testJob, "ACTIVE")
+		past := time.Now().Add(-time.Minute)
+		for request, change := range map[string]func(*wire.Command){
+			"version_pin":         func(c *wire.Command) { c.ID = "pinned" },
+			"revoked":             func(c *wire.Command) { c.ID = "revoked" },
+			"deadline_passed":     func(c *wire.Command) { c.DeadlineAt = &past },
+			"shell_not_supported": func(c *wire.Command) { c.Shell = wire.ShellCmd },
+			"run_as_not_supported": func(c *wire.Command) {
+				c.RunAs = wire.RunAsUser
+			},
+			"first-gate-wins": func(c *wire.Command) { c.ID, c.DeadlineAt = "pinned", &past },
+		} {
+			s.send(wire.SubjectCommandPC(testPC), command(request, change))
+		}
+		settle(time.Second)
+		require.Zero(t, s.exec.starts())
+		codes := map[string]int{}
+		for _, f := range s.facts() {
+			if f.Kind == events.RunKindSkipped {
+				if f.Code != nil {
+					codes[f.RequestID] = *f.Code
+				}
+				if f.RequestID != "first-gate-wins" {
+					require.Equal(t, f.RequestID, f.Reason)
+				}
+			}
+		}
+		require.Equal(t, map[string]int{"version_pin": 124, "revoked": 126, "deadline_passed": 125, "first-gate-wins": 124}, codes)
+	})
+}
+
+func TestStoppedExecIsNotRunAfterAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		jitter := uint64(600)
+		s.deps.Jitter = func(n time.Duration) time.Duration {
+			require.Equal(t, 10*time.Minute, n)
+			return 5 * time.Minute
+		}
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1", func(c *wire.Command) { c.JitterSecs = &jitter }))
+		settle(time.Minute)
+		s.put(events.BucketExecStopped, testExec, "killed")
+		settle(5 * time.Minute)
+		require.Equal(t, []string{"r1:received", "r1:skipped=exec_stopped"}, s.kinds())
+	})
+}
+
+func TestKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1", func(c *wire.Command) { c.Script = "stuck"; c.TimeoutSecs = 3600 }))
+		settle(time.Second)
+		require.NoError(t, s.bus.Conn().Publish(wire.SubjectKill(testExec), nil))
+		settle(time.Second)
+		require.Equal(t, []string{"r1:received", "r1:started", "r1:finished=killed"}, s.kinds())
+	})
+}
+
+func TestTimeoutRetryAndSuccessCodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("slow", func(c *wire.Command) {
+			c.Script, c.TimeoutSecs, c.Retry = "stuck", 10, &wire.RetrySpec{Max: 2, BackoffSecs: 60}
+		}))
+		s.send(wire.SubjectCommandAll, command("three", func(c *wire.Command) { c.Script, c.SuccessCodes = "fail 3", []int{0, 3} }))
+		s.send(wire.SubjectCommandAll, command("four", func(c *wire.Command) { c.Script = "fail 4" }))
+		settle(5 * time.Minute)
+		require.Equal(t, 3, s.exec.started[events.ResultID("slow", testPC)])
+		require.Contains(t, s.kinds(), "slow:finished=timed_out")
+		require.Contains(t, s.kinds(), "three:finished=succeeded")
+		require.Contains(t, s.kinds(), "four:finished=failed")
+		for _, f := range s.facts() {
+			if f.RequestID == "slow" && f.Kind == events.RunKindFinished {
+				require.Equal(t, "timeout after 10s", f.Reason)
+				require.Equal(t, 150*time.Second, f.FinishedAt.Sub(f.StartedAt))
+			}
+		}
+	})
+}
+
+func TestLimitKeepsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		d := s.deps
+		d.Bus = s.bus
+		done := make(chan error, 1)
+		go func() { done <- Run(ctx, Config{ID: testPC, Data: s.dir, Limit: 1}, d) }()
+		settle(time.Second)
+		var want []string
+		for i := range 20 {
+			script := fmt.Sprintf("sleep %dms", 100+i)
+			want = append(want, script)
+			s.send(wire.SubjectCommandAll, command(fmt.Sprintf("r%02d", i), func(c *wire.Command) { c.Script = script }))
+		}
+		settle(time.Minute)
+		require.Equal(t, want, s.exec.bodies())
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func TestAdHocRunIsAnsweredInTheWiresWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		answers, err := s.bus.Conn().SubscribeSync("results.>")
+		require.NoError(t, err)
+		defer answers.Unsubscribe()
+		adhoc := func(c *wire.Command) { c.ID, c.Version, c.ExecID = wire.AdHocJobID, wire.AdHocVersion, "" }
+		s.send(wire.SubjectCommandPC(testPC), command("r1", adhoc))
+		s.send(wire.SubjectCommandPC(testPC), command("r2", adhoc, func(c *wire.Command) { c.Script, c.TimeoutSecs = "stuck", 1 }))
+		past := time.Now().Add(-time.Hour)
+		s.send(wire.SubjectCommandPC(testPC), command("r3", adhoc, func(c *wire.Command) { c.DeadlineAt = &past }))
+		settle(time.Minute)
+		got := map[string]wire.ExecResult{}
+		for range 3 {
+			m, err := answers.NextMsg(time.Second)
+			require.NoError(t, err)
+			r, err := wire.DecodeExecResult(m.Data)
+			require.NoError(t, err)
+			require.Equal(t, "results."+r.RequestID, m.Subject)
+			got[r.RequestID] = r
+		}
+		require.Equal(t, "r1", got["r1"].Stdout)
+		r2, r3 := got["r2"], got["r3"]
+		require.Equal(t, wire.EndTimeout, r2.Ended())
+		_, skipped := r3.Skip()
+		require.True(t, skipped)
+		require.Equal(t, wire.ExitDeadline, r3.ExitCode)
+		require.Empty(t, s.kinds())
+	})
+}
+
+func TestHeartbeatAndPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		beats, err := s.bus.Conn().SubscribeSync(wire.SubjectHeartbeat(testPC))
+		require.NoError(t, err)
+		defer beats.Unsubscribe()
+		stop := s.start()
+		settle(5 * time.Minute)
+		n, _, err := beats.Pending()
+		require.NoError(t, err)
+		require.InDelta(t, 11, n, 1)
+		m, err := beats.NextMsg(time.Second)
+		require.NoError(t, err)
+		h, err := wire.DecodeHeartbeat(m.Data)
+		require.NoError(t, err)
+		require.Equal(t, testPC, h.PCID)
+		require.Equal(t, Version, h.AgentVersion)
+		pong, err := s.bus.Conn().Request(wire.SubjectPing(testPC), nil, time.Second)
+		require.NoError(t, err)
+		h, err = wire.DecodeHeartbeat(pong.Data)
+		require.NoError(t, err)
+		require.Nil(t, h.AgentRSSBytes)
+		stop()
+	})
+}
+
+func TestCleanStopKillsAndSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		stop := s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1", func(c *wire.Command) { c.Script = "stuck" }))
+		settle(time.Second)
+		stop()
+		require.Equal(t, []string{"r1:received", "r1:started", "r1:finished=killed"}, s.kinds())
+		require.Equal(t, "agent stopped", s.facts()[2].Reason)
+		s.start()
+		settle(2 * time.Minute)
+		require.Equal(t, 1, s.exec.starts())
+	})
+}
+
+// A broker that is away for a day costs no fact, and their order holds.
+func TestBrokerAwayForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		var want []string
+		for i := range 5 {
+			request := fmt.Sprintf("r%d", i)
+			script := fmt.Sprintf("sleep %dh", i+1)
+			s.send(wire.SubjectCommandAll, command(request, func(c *wire.Command) { c.Script, c.TimeoutSecs = script, 90000 }))
+			want = append(want, request+":received", request+":started")
+		}
+		settle(time.Second)
+		require.ElementsMatch(t, want, s.kinds())
+		bustest.Restart(t, s.br, 24*time.Hour)
+		settle(5 * time.Minute)
+		kinds := s.kinds()
+		require.Equal(t, []string{
+			"r0:finished=succeeded", "r1:finished=succeeded", "r2:finished=succeeded", "r3:finished=succeeded", "r4:finished=succeeded",
+		}, kinds[len(kinds)-5:])
+		require.Len(t, kinds, 15)
+		require.Equal(t, 5, s.exec.starts())
+	})
+}
+
+func TestUnreadableCommandsAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		for _, bad := range []string{"", "{", `{"id":"x"}`, `[]`} {
+			_, err := s.bus.JetStream().Publish(t.Context(), wire.SubjectCommandAll, []byte(bad))
+			require.NoError(t, err)
+		}
+		data, err := json.Marshal(command("a.*.b"))
+		require.NoError(t, err)
+		_, err = s.bus.JetStream().Publish(t.Context(), wire.SubjectCommandAll, data)
+		require.NoError(t, err)
+		s.send(wire.SubjectCommandAll, command("good"))
+		settle(3 * time.Minute)
+		require.Equal(t, ran("good"), s.kinds())
+	})
+}
+
+// An EXEC that was made anew begins at 1 again; a position from the old one must not hide it.
+func TestExecMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		stop := s.start()
+		settle(time.Second)
+		for i := range 5 {
+			s.send(wire.SubjectCommandAll, command(fmt.Sprintf("old%d", i)))
+		}
+		settle(2 * time.Minute)
+		stop()
+		require.NoError(t, s.bus.JetStream().DeleteStream(t.Context(), events.StreamExec))
+		require.NoError(t, s.bus.Ensure(t.Context(), bustest.Limits()))
+		s.send(wire.SubjectCommandAll, command("new"))
+		s.start()
+		settle(time.Minute)
+		require.Subset(t, s.kinds(), ran("new"))
+		require.Equal(t, 1, len(slices.DeleteFunc(s.kinds(), func(k string) bool { return k != "new:started" })))
+	})
+}
