@@ -1,0 +1,5 @@
+// Package domain decides what the API does with a request: pure functions from the current documents and the request to
+// the fact to append, or to a Refusal. Time, ids and everything read come in as arguments; nothing here does I/O.
+//
+// One file a noun: job.go, schedule.go, exec.go, group.go; refusal.go has the few codes that HTTP translates once.
+package domain

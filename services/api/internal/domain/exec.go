@@ -1,0 +1,134 @@
+package domain
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+)
+
+// ExecRequest is what a client asks for with POST /api/exec/{job_id}.
+type ExecRequest struct {
+	// ExecID is drawn, or derived from caller, route and key.
+	ExecID, JobID string
+	Plan          *catalog.Plan
+	// Origin is what the client calls itself; empty when it does not say.
+	Origin string
+	// Key is the client's Idempotency-Key, BodyHash the SHA-256 of the body in lower-case hex.
+	Key, BodyHash string
+	// At is the broker's time of the request.
+	At time.Time
+}
+
+// RequestExec decides the fact that asks for a job to be run. The job is pinned by sequence and hash and its script
+// resolved, so that nothing that changes afterwards changes what runs.
+func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
+	none := events.ExecRequested{}
+	if job.Saved == nil {
+		return none, Refuse(NotFound,
+			"job '%s' not found in catalog — register it first with `kanade job create <manifest.yaml>`", r.JobID)
+	}
+	m, err := catalog.ParseManifestDocument(job.Saved.Document)
+	if err != nil {
+		return none, fmt.Errorf("request exec of job %s: %w", r.JobID, err)
+	}
+	for _, check := range []error{m.Unsupported(), r.Plan.Unsupported(), r.Plan.CheckDeadline(r.At)} {
+		if check != nil {
+			return none, refuseCatalog(check, Unprocessable)
+		}
+	}
+	plan, err := r.Plan.Document()
+	if err != nil {
+		return none, fmt.Errorf("request exec of job %s: %w", r.JobID, err)
+	}
+	e := events.ExecRequested{
+		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
+		Script: script(&m.Execute), Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Origin: r.Origin,
+	}
+	if r.Key != "" {
+		e.IdempotencyKey, e.RequestHash = r.Key, r.BodyHash
+	}
+	return e, nil
+}
+
+// script is what runs. Manifests with script objects or files do not come here: they are not supported yet.
+func script(e *catalog.Execute) events.Script {
+	return events.Script{
+		Shell: string(e.Shell), Body: e.Script, TimeoutSecs: uint64(e.TimeoutSecs()), RunAs: string(e.RunAs), Cwd: e.Cwd,
+	}
+}
+
+// RepeatExec checks that a request may be answered with the exec that its Idempotency-Key met.
+func RepeatExec(met events.ExecRequested, r ExecRequest) error {
+	if met.JobID == r.JobID && met.RequestHash == r.BodyHash {
+		return nil
+	}
+	return keyReused(r.Key, fmt.Sprintf("exec %s of job '%s'", met.ExecID, met.JobID))
+}
+
+// keyReused refuses an Idempotency-Key that stands for another request.
+func keyReused(key, met string) error {
+	return Refuse(Unprocessable, "Idempotency-Key %q was used for another request, which made %s; take a new key for a new request", key, met)
+}
+
+// Repeated is keyReused for facts that hold no hash of the body they were made of.
+func Repeated(key, noun, id string, sequence uint64) error {
+	return keyReused(key, fmt.Sprintf("sequence %d of %s '%s'", sequence, noun, id))
+}
+
+// Subjects are the command subjects of the plan's form, in the order all, groups as given, PCs as given, repetitions
+// kept; with a rollout one a wave instead. How the exec is really addressed is decided when it is planned.
+func Subjects(p *catalog.Plan) []string {
+	subjects := []string{}
+	if p.Rollout != nil {
+		for _, w := range p.Rollout.Waves {
+			if w.Group != "" {
+				subjects = append(subjects, "commands.group."+w.Group)
+			}
+			subjects = append(subjects, prefixed("commands.pc.", w.PCs)...)
+		}
+		return subjects
+	}
+	if p.Target.All {
+		subjects = append(subjects, "commands.all")
+	}
+	subjects = append(subjects, prefixed("commands.group.", p.Target.Groups)...)
+	return append(subjects, prefixed("commands.pc.", p.Target.PCs)...)
+}
+
+func prefixed(prefix string, names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = prefix + n
+	}
+	return out
+}
+
+// Audience is whom a plan asks for: the union of everybody alive, the members of groups and the PCs that are named.
+type Audience struct {
+	All         bool
+	Groups, PCs []string
+}
+
+// AudienceOf is the target, or with a rollout what its waves name.
+func AudienceOf(p *catalog.Plan) Audience {
+	a := Audience{All: p.Target.All, Groups: p.Target.Groups, PCs: p.Target.PCs}
+	if p.Rollout != nil {
+		a = Audience{}
+		for _, w := range p.Rollout.Waves {
+			if w.Group != "" {
+				a.Groups = append(a.Groups, w.Group)
+			}
+			a.PCs = append(a.PCs, w.PCs...)
+		}
+	}
+	a.Groups, a.PCs = unique(a.Groups), unique(a.PCs)
+	return a
+}
+
+func unique(names []string) []string {
+	sorted := slices.Sorted(slices.Values(names))
+	return slices.Compact(sorted)
+}
