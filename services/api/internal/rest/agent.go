@@ -1,0 +1,85 @@
+package rest
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"kanade/libs/readmodel"
+	"kanade/services/api/internal/domain"
+)
+
+// agent is an endpoint as answered. What is unknown is "" for texts and null for times and numbers.
+type agent struct {
+	PCID             string   `json:"pc_id"`
+	Hostname         string   `json:"hostname"`
+	OSFamily         string   `json:"os_family"`
+	AgentVersion     string   `json:"agent_version"`
+	LastHeartbeat    instant  `json:"last_heartbeat"`
+	UpdatedAt        instant  `json:"updated_at"`
+	CPUPct           *float64 `json:"agent_cpu_pct"`
+	RSSBytes         *int64   `json:"agent_rss_bytes"`
+	DiskReadBytes    *int64   `json:"agent_disk_read_bytes"`
+	DiskWrittenBytes *int64   `json:"agent_disk_written_bytes"`
+	Groups           []string `json:"groups"`
+	// Alive: a heartbeat has arrived within the last two minutes, by the broker's clock.
+	Alive bool `json:"alive"`
+}
+
+func agentOf(a *readmodel.Agent, groups []string, now time.Time) agent {
+	if groups == nil {
+		groups = []string{}
+	}
+	return agent{
+		PCID: a.PCID, Hostname: a.Hostname, OSFamily: a.OSFamily, AgentVersion: a.AgentVersion,
+		LastHeartbeat: instant(a.HeartbeatAt), UpdatedAt: instant(a.HeardAt.Truncate(time.Second)),
+		CPUPct: a.CPUPct, RSSBytes: a.RSSBytes, DiskReadBytes: a.DiskReadBytes, DiskWrittenBytes: a.DiskWrittenBytes,
+		Groups: groups, Alive: isAlive(a, now),
+	}
+}
+
+func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) error {
+	q := queryOf(r)
+	filter := readmodel.AgentFilter{Query: q.text("q"), Limit: q.number("limit", readmodel.All)}
+	if q.err != nil {
+		return q.err
+	}
+	rows, err := s.Reader.Agents(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	groups, err := s.Reader.Groups(r.Context())
+	if err != nil {
+		return err
+	}
+	memberships := map[string][]string{}
+	for _, g := range groups {
+		for _, pc := range g.Members {
+			memberships[pc] = append(memberships[pc], g.Name)
+		}
+	}
+	now, answer := s.now(r.Context()), make([]agent, len(rows))
+	for i := range rows {
+		answer[i] = agentOf(&rows[i], memberships[rows[i].PCID], now)
+	}
+	return writeJSON(w, answer)
+}
+
+func (s *server) getAgent(w http.ResponseWriter, r *http.Request, _ string) error {
+	id, err := pathID(r, "pc_id")
+	if err != nil {
+		return err
+	}
+	row, err := s.Reader.Agent(r.Context(), id)
+	if errors.Is(err, readmodel.ErrNotFound) {
+		return domain.Refuse(domain.NotFound, "agent '%s' not found: no endpoint of that id has been heard", id)
+	}
+	if err != nil {
+		return err
+	}
+	groups, err := s.Reader.Memberships(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, agentOf(&row, groups, s.now(r.Context())))
+}

@@ -1,0 +1,65 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Headers of ours.
+const (
+	headerSequence  = "Kanade-Sequence"
+	headerMin       = "Kanade-Min-Sequence"
+	headerApplied   = "Kanade-Applied-Sequence"
+	headerAppliedAt = "Kanade-Applied-At"
+)
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	return writeBytes(w, "application/json", body)
+}
+
+func writeBytes(w http.ResponseWriter, contentType string, body []byte) error {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // a client that is gone is its own affair
+	return nil
+}
+
+// written marks an answer with the sequence of what the request left in the log.
+func written(w http.ResponseWriter, seq uint64) {
+	w.Header().Set(headerSequence, strconv.FormatUint(seq, 10))
+}
+
+// instant is a time as answered: RFC 3339 in UTC with 0, 3, 6 or 9 digits of a fraction; null when zero.
+type instant time.Time
+
+func (t instant) MarshalJSON() ([]byte, error) {
+	at := time.Time(t).UTC()
+	if at.IsZero() {
+		return []byte("null"), nil
+	}
+	layout := "2006-01-02T15:04:05.000000000Z"
+	switch ns := at.Nanosecond(); {
+	case ns == 0:
+		layout = "2006-01-02T15:04:05Z"
+	case ns%1_000_000 == 0:
+		layout = "2006-01-02T15:04:05.000Z"
+	case ns%1_000 == 0:
+		layout = "2006-01-02T15:04:05.000000Z"
+	}
+	return []byte(`"` + at.Format(layout) + `"`), nil
+}
+
+// known is a text that is null when empty.
+func known(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,115 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/gorilla/mux"
+
+	"kanade/libs/catalog"
+	"kanade/services/api/internal/domain"
+	"kanade/services/api/internal/journal"
+)
+
+// Limits of a request.
+const (
+	maxBody   = 2 << 20
+	maxKey    = 255
+	maxOrigin = 128
+)
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return nil, fail(http.StatusBadRequest, "the body could not be read: "+err.Error())
+	}
+	return body, err
+}
+
+// readJSONBody reads the body of a route that takes JSON only.
+func readJSONBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || !isJSON(t) {
+		return nil, fail(http.StatusUnsupportedMediaType, "the body must be JSON: send it with `Content-Type: application/json`")
+	}
+	return readBody(w, r)
+}
+
+// decodeJSON reads a body strictly into a struct: malformed 400, another shape or an unknown key 422 with its path.
+func decodeJSON(body []byte, into any) error {
+	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
+	var syntax *jsontext.SyntacticError
+	var semantic *json.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &syntax), !errors.As(err, &semantic):
+		if len(strings.TrimSpace(string(body))) == 0 {
+			return domain.Refuse(domain.Invalid, "not readable as JSON: the body is empty")
+		}
+		return domain.Refuse(domain.Invalid, "not readable as JSON: %s", strings.TrimPrefix(err.Error(), "jsontext: "))
+	}
+	path := strings.ReplaceAll(strings.TrimPrefix(string(semantic.JSONPointer), "/"), "/", ".")
+	if errors.Is(err, json.ErrUnknownName) {
+		return domain.RefuseField(domain.Unprocessable, path, "unknown key")
+	}
+	return domain.RefuseField(domain.Unprocessable, path, "has the wrong type")
+}
+
+// documentType is the language of a job's or schedule's body: YAML for the YAML types, JSON for everything else.
+func documentType(r *http.Request) catalog.SourceType {
+	t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	switch strings.TrimSpace(t) {
+	case "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml":
+		return catalog.YAML
+	}
+	return catalog.JSON
+}
+
+// pathValue is a segment of the path, decoded.
+func pathValue(r *http.Request, name string) (string, error) {
+	v, err := url.PathUnescape(mux.Vars(r)[name])
+	if err != nil || !utf8.ValidString(v) {
+		return "", domain.RefuseField(domain.Invalid, name, "is not UTF-8")
+	}
+	return v, nil
+}
+
+// pathID is a segment that must be an id of a document, endpoint or group.
+func pathID(r *http.Request, name string) (string, error) {
+	v, err := pathValue(r, name)
+	if err != nil {
+		return "", err
+	}
+	return v, domain.CheckID(name, v)
+}
+
+// caller says who asks and under which conditions. route is the template, body what was sent.
+func caller(r *http.Request, route string, body []byte) (journal.Caller, error) {
+	c := journal.Caller{
+		Actor: actorOf(r.Context()), Origin: strings.TrimSpace(r.Header.Get("X-Kanade-Source")),
+		Route: r.Method + " " + route, Match: domain.Match(strings.Join(r.Header.Values("If-Match"), ",")),
+	}
+	if len(c.Origin) > maxOrigin || !utf8.ValidString(c.Origin) {
+		return c, fail(http.StatusBadRequest, fmt.Sprintf("X-Kanade-Source must be UTF-8 and not longer than the limit of %d bytes", maxOrigin))
+	}
+	if r.Method != http.MethodPost {
+		return c, nil
+	}
+	if c.Key = r.Header.Get("Idempotency-Key"); len(c.Key) > maxKey || !utf8.ValidString(c.Key) {
+		return c, fail(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key must be UTF-8 and not longer than the limit of %d bytes", maxKey))
+	}
+	if c.Key != "" {
+		c.BodyHash = journal.HashBody(body)
+	}
+	return c, nil
+}

@@ -1,0 +1,16 @@
+// Package rest is the HTTP of kanade: it reads requests, lets package journal write and the read model answer, and puts
+// what comes back into the shapes of kanade 0.43.45 and their additions.
+//
+// What holds for every route:
+//
+//   - A path segment is matched raw and percent-decoded afterwards; nothing is cleaned or redirected. What matches no
+//     route is 404, a wrong method 405 with Allow.
+//   - Everything under /api/ but /api/version needs the token, 404s included.
+//   - Errors are a sentence as text, or RFC 9457 problem+json for whoever accepts a JSON type.
+//   - A write answers Kanade-Sequence, the LOG sequence of what it left. A read answers Kanade-Applied-Sequence and
+//     Kanade-Applied-At, how far the read model is, and waits up to five seconds for the Kanade-Min-Sequence that it is
+//     given.
+//   - Lists are bare arrays. Times are RFC 3339 in UTC.
+//
+// One file a noun; server.go has the table of routes.
+package rest

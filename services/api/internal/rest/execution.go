@@ -1,0 +1,189 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+	"kanade/services/api/internal/domain"
+)
+
+// execution is an exec as answered.
+type execution struct {
+	ExecID       string           `json:"exec_id"`
+	JobID        string           `json:"job_id"`
+	Version      string           `json:"version"`
+	InitiatedBy  string           `json:"initiated_by"`
+	InitiatedAt  instant          `json:"initiated_at"`
+	TargetCount  int              `json:"target_count"`
+	SuccessCount int              `json:"success_count"`
+	FailureCount int              `json:"failure_count"`
+	SkipCount    int              `json:"skip_count"`
+	Status       readmodel.Status `json:"status"`
+	Outcome      *string          `json:"outcome"`
+	Reason       string           `json:"reason"`
+	Totals       totals           `json:"totals"`
+	Actor        events.Actor     `json:"actor"`
+	ScheduleID   *string          `json:"schedule_id"`
+	JobSequence  uint64           `json:"job_sequence"`
+	JobHash      string           `json:"job_hash"`
+	Sequence     uint64           `json:"sequence"`
+	ExpiresAt    instant          `json:"expires_at"`
+}
+
+// totals counts targets by state; those that the outcome does not wait for stand apart.
+type totals struct {
+	Expected map[events.TargetState]int `json:"expected"`
+	Others   map[events.TargetState]int `json:"others"`
+}
+
+func executionOf(e *readmodel.Execution) execution {
+	return execution{
+		ExecID: e.ExecID, JobID: e.JobID, Version: e.Version, InitiatedBy: e.InitiatedBy(), InitiatedAt: instant(e.InitiatedAt),
+		TargetCount: e.TargetCount, SuccessCount: e.SuccessCount, FailureCount: e.FailureCount, SkipCount: e.SkipCount,
+		Status: e.Status, Outcome: known(string(e.Outcome)), Reason: e.Reason,
+		Totals: totals{counted(e.Totals.Expected), counted(e.Totals.Others)},
+		Actor:  e.Actor, ScheduleID: known(e.ScheduleID), JobSequence: e.JobSequence, JobHash: e.JobHash,
+		Sequence: e.Sequence, ExpiresAt: instant(e.ExpiresAt),
+	}
+}
+
+func counted(m map[events.TargetState]int) map[events.TargetState]int {
+	if m == nil {
+		return map[events.TargetState]int{}
+	}
+	return m
+}
+
+// defaultLimit is how many rows a list has that may be long.
+const defaultLimit = 50
+
+func (s *server) listExecutions(w http.ResponseWriter, r *http.Request, _ string) error {
+	q := queryOf(r)
+	filter := readmodel.ExecutionFilter{
+		JobID: q.text("job_id"), Status: readmodel.Status(q.text("status")), Limit: q.number("limit", defaultLimit),
+	}
+	if q.err != nil {
+		return q.err
+	}
+	rows, err := s.Reader.Executions(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	answer := make([]execution, len(rows))
+	for i := range rows {
+		answer[i] = executionOf(&rows[i])
+	}
+	return writeJSON(w, answer)
+}
+
+func (s *server) execution(r *http.Request) (readmodel.Execution, error) {
+	id, err := pathValue(r, "exec_id")
+	if err != nil {
+		return readmodel.Execution{}, err
+	}
+	e, err := s.Reader.Execution(r.Context(), id)
+	if errors.Is(err, readmodel.ErrNotFound) {
+		err = domain.Refuse(domain.NotFound, "execution '%s' not found", id)
+	}
+	return e, err
+}
+
+func (s *server) getExecution(w http.ResponseWriter, r *http.Request, _ string) error {
+	e, err := s.execution(r)
+	if err != nil {
+		return err
+	}
+	rows, err := s.Reader.ResultsOf(r.Context(), e.ExecID)
+	if err != nil {
+		return err
+	}
+	type short struct {
+		ResultID   string             `json:"result_id"`
+		RequestID  string             `json:"request_id"`
+		PCID       string             `json:"pc_id"`
+		ExitCode   *int               `json:"exit_code"`
+		StartedAt  instant            `json:"started_at"`
+		FinishedAt instant            `json:"finished_at"`
+		State      events.TargetState `json:"state"`
+	}
+	results := make([]short, len(rows))
+	for i := range rows {
+		x := &rows[i]
+		results[i] = short{x.ResultID, x.RequestID, x.PCID, x.ExitCode, instant(x.StartedAt), instant(x.FinishedAt), x.State}
+	}
+	return writeJSON(w, struct {
+		Execution execution `json:"execution"`
+		Results   []short   `json:"results"`
+	}{executionOf(&e), results})
+}
+
+// Bounds of a page of targets.
+const (
+	defaultTargets = 1000
+	maxTargets     = 10_000
+)
+
+func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) error {
+	e, err := s.execution(r)
+	if err != nil {
+		return err
+	}
+	q := queryOf(r)
+	limit := min(q.number("limit", defaultTargets), maxTargets)
+	filter := readmodel.TargetFilter{
+		ExecID: e.ExecID, State: events.TargetState(q.text("state")), After: q.text("cursor"), Limit: limit + 1,
+	}
+	if filter.State != "" && !slices.Contains(events.TargetStates(), filter.State) {
+		q.refuse("state", "expected one of %v, got %q", events.TargetStates(), filter.State)
+	}
+	if q.err != nil {
+		return q.err
+	}
+	rows, err := s.Reader.Targets(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		if limit > 0 {
+			w.Header().Set("Link", nextLink(r, rows[limit-1].PCID))
+		}
+	}
+	answer := make([]target, len(rows))
+	for i := range rows {
+		answer[i] = targetOf(&rows[i])
+	}
+	return writeJSON(w, answer)
+}
+
+// target is one endpoint in one exec as answered.
+type target struct {
+	PCID     string             `json:"pc_id"`
+	Expected bool               `json:"expected"`
+	Wave     int                `json:"wave"`
+	State    events.TargetState `json:"state"`
+	Code     *int               `json:"code,omitempty"`
+	Reason   string             `json:"reason,omitempty"`
+	At       instant            `json:"at"`
+	Sequence uint64             `json:"sequence"`
+	ResultID string             `json:"result_id,omitempty"`
+}
+
+func targetOf(t *readmodel.Target) target {
+	return target{
+		PCID: t.PCID, Expected: t.Expected, Wave: t.Wave, State: t.State, Code: t.Code, Reason: t.Reason,
+		At: instant(t.At), Sequence: t.Sequence, ResultID: t.ResultID,
+	}
+}
+
+// nextLink is the same request with another cursor.
+func nextLink(r *http.Request, cursor string) string {
+	values, _ := url.ParseQuery(r.URL.RawQuery)
+	values.Set("cursor", cursor)
+	return fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.EscapedPath(), values.Encode())
+}

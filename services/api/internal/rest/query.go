@@ -1,0 +1,102 @@
+package rest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// query reads the declared parameters of a request; the first that can't be read is remembered, for err. Parameters that
+// nobody declares are ignored.
+type query struct {
+	values url.Values
+	err    error
+}
+
+func queryOf(r *http.Request) *query {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	q := &query{values: values}
+	if err != nil {
+		q.refuse("query", "can't be read: %v", err)
+	}
+	return q
+}
+
+func (q *query) refuse(name, format string, args ...any) {
+	if q.err == nil {
+		q.err = fail(http.StatusBadRequest, fmt.Sprintf(name+": "+format, args...))
+	}
+}
+
+// get is the one value of a parameter; false if it is not given.
+func (q *query) get(name string) (string, bool) {
+	v := q.values[name]
+	if len(v) > 1 {
+		q.refuse(name, "given twice")
+	}
+	if len(v) == 0 {
+		return "", false
+	}
+	return v[0], true
+}
+
+func (q *query) text(name string) string {
+	v, _ := q.get(name)
+	return v
+}
+
+// number is a whole number of 32 bits without a sign; an empty one is an error.
+func (q *query) number(name string, fallback int) int {
+	v, ok := q.get(name)
+	if !ok {
+		return fallback
+	}
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil {
+		q.refuse(name, "expected a whole number, got %q", v)
+	}
+	return int(n)
+}
+
+// sequence is a LOG sequence; false if it is not given.
+func (q *query) sequence(name string) (uint64, bool) {
+	v, ok := q.get(name)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(v, 10, 63)
+	if err != nil {
+		q.refuse(name, "expected a sequence number, got %q", v)
+	}
+	return n, true
+}
+
+// time is RFC 3339 with a zone; a blank may stand for the T.
+func (q *query) time(name string) time.Time {
+	v, ok := q.get(name)
+	if !ok {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, strings.Replace(v, " ", "T", 1))
+	if err != nil {
+		q.refuse(name, "expected a time like 2026-01-31T08:00:00Z, got %q", v)
+	}
+	return t
+}
+
+// regex is a regular expression; nil when empty.
+func (q *query) regex(name string) *regexp.Regexp {
+	v := q.text(name)
+	if v == "" {
+		return nil
+	}
+	re, err := regexp.Compile(v)
+	if err != nil {
+		q.refuse(name, "not a regular expression: %v", err)
+	}
+	return re
+}
