@@ -16,6 +16,16 @@ import (
 // maxExpanded bounds what aliases may blow a document up to, in bytes of text and 16 for each value.
 const maxExpanded = 8 << 20
 
+// maxKeys bounds the keys of a YAML document: its parser's work grows with the square of their number (5 000 take 0.1 s),
+// and documents have dozens.
+const maxKeys = 5000
+
+// maxPrefixes bounds anchors and tags: the parser recurses at each that stands before another.
+const maxPrefixes = 1000
+
+// maxMarks bounds the lines --- and ..., of which one document needs two.
+const maxMarks = 8
+
 // readYAML reads one YAML document. Repeated keys pass: that is a matter of shape. Aliases are replaced by what they name,
 // within maxExpanded; merge keys and tags other than !!str are refused.
 func readYAML(src []byte) (n *node, err error) {
@@ -28,8 +38,11 @@ func readYAML(src []byte) (n *node, err error) {
 	if !utf8.Valid(src) {
 		return nil, refuse(Malformed, 0, "", "not readable as YAML: it is not UTF-8")
 	}
+	if scanCost(src) > maxScanCost {
+		return nil, refuse(Malformed, 0, "", "too many blank lines in a row, or tabs in one line")
+	}
 	tokens := lexer.Tokenize(string(bytes.TrimPrefix(src, []byte("\uFEFF"))))
-	if err := boundNesting(tokens); err != nil {
+	if err := boundTokens(tokens); err != nil {
 		return nil, err
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -57,27 +70,78 @@ func readYAML(src []byte) (n *node, err error) {
 	return &value, nil
 }
 
-// boundNesting refuses what would make the parser recurse without bound: brackets within brackets, and rows of indicators
-// that each open a level (- - - -).
-func boundNesting(tokens token.Tokens) error {
-	brackets, row := 0, 0
+// maxScanCost is about 0.2 s of the lexer's work: a thousand tabs in a line of 256 KiB, or 5 000 blank lines in a row.
+const maxScanCost = 1 << 28
+
+// scanCost estimates work of the lexer that grows with the square of the text: at each tab it may look at the rest of the
+// line, at each blank line at those before it.
+func scanCost(src []byte) int {
+	cost, blank := 0, 0
+	for line := range bytes.Lines(src) {
+		cost += len(line) * bytes.Count(line, []byte("\t"))
+	}
+	for _, c := range src {
+		switch c {
+		case '\n', '\r':
+			blank++
+			cost += 16 * blank
+		case ' ', '\t':
+		default:
+			blank = 0
+		}
+	}
+	return cost
+}
+
+// boundTokens refuses what would make the parser recurse without bound (brackets within brackets, rows of indicators that
+// each open a level: - - - -), or take too long.
+func boundTokens(tokens token.Tokens) error {
+	var brackets, row, keys, marks, prefixes int
 	for _, t := range tokens {
+		if t.Type == token.CollectEntryType || t.Prev != nil && t.Position.Line != t.Prev.Position.Line {
+			row = 0
+		}
 		switch t.Type {
 		case token.MappingStartType, token.SequenceStartType:
 			brackets++
 		case token.MappingEndType, token.SequenceEndType:
 			brackets--
-		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType, token.TagType, token.AnchorType:
+		case token.SequenceEntryType:
 			row++
+		case token.MappingKeyType, token.MappingValueType:
+			row++
+			keys++
+		case token.TagType, token.AnchorType:
+			prefixes++
+		case token.DocumentHeaderType, token.DocumentEndType:
+			marks++
 		}
-		if brackets == 0 && t.Prev != nil && t.Position.Line != t.Prev.Position.Line {
-			row = 0
+		message := ""
+		switch {
+		case brackets > maxDepth || row > maxDepth:
+			message = fmt.Sprintf("nested deeper than the limit of %d levels", maxDepth)
+		case keys > maxKeys:
+			message = fmt.Sprintf("more than the limit of %d keys", maxKeys)
+		case prefixes > maxPrefixes:
+			message = fmt.Sprintf("more than the limit of %d anchors and tags", maxPrefixes)
+		case marks > maxMarks:
+			message = "expected one document, found more"
+		case emptyEntry(t):
+			message = "an entry of a list is empty"
+		default:
+			continue
 		}
-		if brackets > maxDepth || brackets == 0 && row > maxDepth {
-			return refuse(Malformed, t.Position.Line, "", "nested deeper than the limit of %d levels", maxDepth)
-		}
+		return refuse(Malformed, t.Position.Line, "", "%s", message)
 	}
 	return nil
+}
+
+// emptyEntry finds a - with nothing after it before the next one: no list of ours holds nulls, and the parser's work grows
+// with the square of their number.
+func emptyEntry(t *token.Token) bool {
+	next := t.Next
+	return t.Type == token.SequenceEntryType && next != nil && next.Type == token.SequenceEntryType &&
+		next.Position.Line > t.Position.Line && next.Position.Column <= t.Position.Column
 }
 
 func yamlError(err error) error {
