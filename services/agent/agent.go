@@ -62,7 +62,7 @@ type Deps struct {
 	Jitter func(n time.Duration) time.Duration
 
 	// committed is called after every commit to the ledger.
-	committed func()
+	committed func(ledger.Snapshot)
 }
 
 const (

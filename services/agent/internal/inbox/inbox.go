@@ -114,6 +114,10 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 			in.checked, in.groupsDue = false, time.Time{}
 		case <-timer.C:
 		}
+		if !in.Bus.Connected() {
+			timer.Reset(maxBackoff) // the reconnection comes first
+			continue
+		}
 		if err := in.sync(ctx); err == nil {
 			backoff = minBackoff
 			timer.Reset(catchUpEvery + rand.N(catchUpEvery))
@@ -131,9 +135,6 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 
 // sync brings positions, groups and the ledger up to date, in this order.
 func (in *Inbox) sync(ctx context.Context) error {
-	if !in.Bus.Connected() {
-		return bus.ErrUnavailable
-	}
 	if !in.begun || !in.checked {
 		if err := in.begin(ctx); err != nil {
 			return err

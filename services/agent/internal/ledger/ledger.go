@@ -41,12 +41,15 @@ var (
 // Ledger is an open ledger.
 type Ledger struct {
 	db        *bbolt.DB
-	committed func()
+	committed func(Snapshot)
 }
 
+// Snapshot copies the ledger as it is on disk to another file.
+type Snapshot func(path string) error
+
 // Open opens or makes the ledger of a data directory, which it makes as well. Errors: ErrInUse. Committed, if not nil,
-// is called after every commit; tests look at what a crash would leave.
-func Open(dir string, committed func()) (*Ledger, error) {
+// is called after every commit; tests keep what a crash at that point would leave.
+func Open(dir string, committed func(Snapshot)) (*Ledger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -80,7 +83,9 @@ func (l *Ledger) update(fn func(*bbolt.Tx) error) error {
 		return err
 	}
 	if l.committed != nil {
-		l.committed()
+		l.committed(func(path string) error {
+			return l.db.View(func(tx *bbolt.Tx) error { return tx.CopyFile(path, 0o600) })
+		})
 	}
 	return nil
 }

@@ -77,6 +77,10 @@ func (s *Sender) Run(ctx context.Context) error {
 		case <-status:
 		case <-timer.C:
 		}
+		if !s.bus.Connected() {
+			timer.Reset(maxBackoff) // the reconnection comes first
+			continue
+		}
 		ok, err := s.Flush(ctx)
 		switch {
 		case err != nil:
