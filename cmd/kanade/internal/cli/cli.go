@@ -24,7 +24,7 @@ type grammar struct {
 	connection
 	JSON bool `name:"json" help:"Print the API's JSON instead of tables."`
 
-	//UP	Up         upCmd         `cmd:"" help:"Run everything in this process: broker, api, projector, scheduler and an agent."`
+	Up         upCmd         `cmd:"" help:"Run everything in this process: broker, api, projector, scheduler and an agent."`
 	Job        jobCmd        `cmd:"" help:"Jobs: scripts, and how to run them."`
 	Exec       execCmd       `cmd:"" help:"Run a job on endpoints, and see what happened."`
 	Result     resultCmd     `cmd:"" help:"Results: what each run gave."`

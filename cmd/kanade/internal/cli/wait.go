@@ -36,18 +36,9 @@ func (a *app) wait(ctx context.Context, api *client.Client, exec client.Requeste
 		lines = a.err
 	}
 	fmt.Fprintln(lines, sentenceOf(exec))
-	f := &follower{lines: lines, targets: map[string]events.Target{}}
-	within, cancel := context.WithCancel(ctx)
-	if timeout > 0 {
-		within, cancel = context.WithTimeout(ctx, timeout)
-	}
-	defer cancel()
-	err := api.Follow(within, client.Filter{From: exec.Sequence, Exec: exec.ExecID}, f.interrupted, f.apply)
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted; exec %s goes on: see `kanade exec show %s`", exec.ExecID, exec.ExecID)
-	case err != nil && !errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("follow exec %s: %w", exec.ExecID, err)
+	f, err := follow(ctx, api, exec, timeout, lines)
+	if err != nil {
+		return err
 	}
 	if err := a.report(ctx, api, exec, f); err != nil {
 		fmt.Fprintf(a.err, "kanade: read exec %s: %v\n", exec.ExecID, err)
@@ -59,17 +50,42 @@ func (a *app) wait(ctx context.Context, api *client.Client, exec client.Requeste
 	return nil
 }
 
+// follow reads the facts of an exec until it has ended or the time is up; both are no error.
+func follow(ctx context.Context, api *client.Client, exec client.Requested, timeout time.Duration, lines io.Writer) (*follower, error) {
+	f := &follower{lines: lines, targets: map[string]events.Target{}}
+	within, cancel := context.WithCancel(ctx)
+	if timeout > 0 {
+		within, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	err := api.Follow(within, client.Filter{From: exec.Sequence, Exec: exec.ExecID}, f.interrupted, f.apply)
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("interrupted; exec %s goes on: see `kanade exec show %s`", exec.ExecID, exec.ExecID)
+	case err != nil && !errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("follow exec %s: %w", exec.ExecID, err)
+	}
+	return f, nil
+}
+
 // follower folds the facts of one exec.
 type follower struct {
 	lines   io.Writer
 	targets map[string]events.Target
 	last    uint64 // LOG sequence of the last fact
+	facts   []fact // all that was seen
 	broken  bool   // the stream is interrupted, and that was said
 	// Of the fact that ended the exec.
 	ended   bool
 	outcome events.Outcome
 	reason  string
 	totals  *events.Totals
+}
+
+// fact is one line of what an exec left in the log.
+type fact struct {
+	sequence  uint64
+	eventType string
 }
 
 func (f *follower) interrupted(err error) {
@@ -82,6 +98,7 @@ func (f *follower) interrupted(err error) {
 // apply takes one fact; it wants no more after the one that ends the exec.
 func (f *follower) apply(e client.Event, _ []byte) (more bool, err error) {
 	f.last, f.broken = max(f.last, e.Sequence), false
+	f.facts = append(f.facts, fact{e.Sequence, e.Type})
 	event := events.Event{Type: e.Type, Subject: e.Subject, Data: e.Data}
 	if event.Aggregate() == events.AggregateExec {
 		return f.step(e, event)

@@ -13,7 +13,6 @@
 package home
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +23,8 @@ import (
 	"strings"
 
 	"github.com/gofrs/flock"
+
+	"kanade/services/api"
 )
 
 // ErrInUse says that another process has the directory open.
@@ -35,8 +36,6 @@ type Home struct {
 	Dir string
 	// APIToken and BrokerToken are made at the first Open and stay.
 	APIToken, BrokerToken string
-	// Fresh: the directory had no tokens yet.
-	Fresh bool
 
 	lock *flock.Flock
 }
@@ -85,28 +84,15 @@ func Open(dir string) (*Home, error) {
 	return h, nil
 }
 
-func (h *Home) fill() error {
-	if err := write(h.Path("pid"), strconv.Itoa(os.Getpid())); err != nil {
+func (h *Home) fill() (err error) {
+	if err = os.WriteFile(h.Path("pid"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return fmt.Errorf("note the process: %w", err)
+	}
+	if h.APIToken, err = api.LoadOrCreateToken(h.Path("api-token")); err != nil {
 		return err
 	}
-	for _, t := range []struct {
-		name  string
-		token *string
-	}{{"api-token", &h.APIToken}, {"broker-token", &h.BrokerToken}} {
-		var err error
-		if *t.token, err = readToken(h.Path(t.name)); err != nil {
-			return err
-		}
-		if *t.token != "" {
-			continue
-		}
-		h.Fresh = true
-		*t.token = rand.Text()
-		if err := write(h.Path(t.name), *t.token); err != nil {
-			return err
-		}
-	}
-	return nil
+	h.BrokerToken, err = api.LoadOrCreateToken(h.Path("broker-token"))
+	return err
 }
 
 // Path of a file or directory of the home.
@@ -124,37 +110,11 @@ func (h *Home) Close() error {
 // error, where none was started.
 func APIToken(dir string) (token, path string, err error) {
 	path = filepath.Join(dir, "api-token")
-	token, err = readToken(path)
-	return token, path, err
-}
-
-// readToken gives "" for a file that is not there, or was left empty when the power went.
-func readToken(path string) (string, error) {
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", path, fmt.Errorf("read the API's token: %w", err)
 	}
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
-}
-
-// write puts a whole file in place, for its owner alone. CreateTemp makes files with 0600.
-func write(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return strings.TrimSpace(string(text)), path, nil
 }
 
 // user names the process that has the directory, as far as is known.

@@ -16,15 +16,13 @@ func TestOpenKeepsTokens(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "kanade")
 	h, err := home.Open(dir)
 	require.NoError(t, err)
-	require.True(t, h.Fresh)
-	require.Len(t, h.APIToken, 26)
+	require.Len(t, h.APIToken, 64)
 	require.NotEqual(t, h.APIToken, h.BrokerToken)
 	require.NoError(t, h.Close())
 
 	again, err := home.Open(dir)
 	require.NoError(t, err)
 	defer again.Close()
-	require.False(t, again.Fresh)
 	require.Equal(t, h.APIToken, again.APIToken)
 	require.Equal(t, h.BrokerToken, again.BrokerToken)
 
@@ -64,13 +62,15 @@ func TestOpenTwice(t *testing.T) {
 	require.NoError(t, h.Close())
 }
 
-func TestOpenMakesAnEmptyTokenAnew(t *testing.T) {
+func TestOpenRefusesAnEmptyToken(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "api-token"), nil, 0o600))
-	h, err := home.Open(dir)
+	_, err := home.Open(dir)
+	require.ErrorContains(t, err, "delete it")
+	require.NoError(t, os.Remove(filepath.Join(dir, "api-token")))
+	h, err := home.Open(dir) // the refused one has given the directory up
 	require.NoError(t, err)
-	defer h.Close()
-	require.NotEmpty(t, h.APIToken)
+	require.NoError(t, h.Close())
 }
 
 func TestAPITokenWithoutAHome(t *testing.T) {
