@@ -10,8 +10,8 @@ import (
 	"kanade/libs/events"
 )
 
-// SaveSchedule decides what storing a schedule appends; nil means that nothing changes. The schedule must have passed
-// Schedule.Unsupported; jobKnown tells whether its job exists.
+// SaveSchedule decides what storing a schedule appends; nil means that nothing changes. jobKnown tells whether its job
+// exists. What is not carried out yet is refused after all that is wrong.
 func SaveSchedule(
 	cur Schedule, s *catalog.Schedule, jobKnown bool, source string, t catalog.SourceType, match Match,
 ) (*events.ScheduleSaved, error) {
@@ -20,6 +20,9 @@ func SaveSchedule(
 	}
 	if !jobKnown {
 		return nil, Refuse(Invalid, "unknown job_id '%s' — register the job first (kanade job create)", s.JobID)
+	}
+	if err := s.Unsupported(); err != nil {
+		return nil, RefuseDocument(err)
 	}
 	saved, err := scheduleSaved(s, source, t)
 	if err != nil || cur.Saved != nil && same(cur.Saved.DocumentRevision, saved.DocumentRevision) {

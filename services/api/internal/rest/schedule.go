@@ -64,9 +64,6 @@ func (s *server) postSchedule(w http.ResponseWriter, r *http.Request, route stri
 	}
 	t := documentType(r)
 	doc, err := catalog.ParseSchedule(body, t)
-	if err == nil {
-		err = doc.Unsupported()
-	}
 	if err != nil {
 		return domain.RefuseDocument(err)
 	}
