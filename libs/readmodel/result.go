@@ -57,6 +57,20 @@ type resultProjection struct{ *rows[Result, *Result] }
 
 func beginResults(db *database) projection { return resultProjection{newRows[Result](db, &results)} }
 
+// Prefetch reads the rows of all runs that the batch is about.
+func (p resultProjection) Prefetch(messages []decoded) error {
+	var ids []string
+	for i := range messages {
+		if run := messages[i].run; run != nil && run.Kind != events.RunKindReceived {
+			ids = append(ids, run.ResultID)
+		}
+	}
+	if len(ids) < 2 {
+		return nil
+	}
+	return p.fetch(ids)
+}
+
 func (p resultProjection) Apply(f *fact) error {
 	if f.run == nil || f.run.Kind == events.RunKindReceived {
 		return nil

@@ -1,5 +1,10 @@
 package readmodel
 
+import (
+	"encoding/json"
+	"fmt"
+)
+
 // rows is the part of one SQL table that a batch touches: each row is read at most once, changed in memory as often as
 // the batch's facts say, and written once when the batch ends. What is written is a function of the facts applied, not
 // of how they fell into batches.
@@ -25,6 +30,27 @@ func newRows[R any, P interface {
 	fields() []any
 }](db *database, rel *relation) *rows[R, P] {
 	return &rows[R, P]{db: db, rel: rel, entries: map[string]*entry[R]{}}
+}
+
+// fetch reads the rows of many keys at once, which costs a fraction of as many gets where most of them do not exist.
+func (r *rows[R, P]) fetch(keys []string) error {
+	list, err := json.Marshal(keys)
+	if err != nil {
+		return fmt.Errorf("read table %s: %w", r.rel.name, err)
+	}
+	for _, key := range keys {
+		r.entries[key] = &entry[R]{key: key}
+	}
+	return r.db.each(r.rel, opSelectMany, string(list), func(scan func(...any) error) error {
+		var row R
+		var key string
+		if err := scan(append([]any{&key}, P(&row).fields()...)...); err != nil {
+			return err
+		}
+		e := r.entries[key]
+		e.row, e.stored, e.live = row, true, true
+		return nil
+	})
 }
 
 // get reads a row to look at or, through put, to change; live tells whether it exists.
@@ -72,9 +98,9 @@ func (r *rows[R, P]) flush() error {
 func (e *entry[R]) write(db *database, rel *relation, fields []any) error {
 	switch {
 	case e.live && e.stored:
-		return db.exec(rel, opUpdate, fields...)
+		return db.write(rel, opUpdate, fields)
 	case e.live:
-		return db.exec(rel, opInsert, fields...)
+		return db.write(rel, opInsert, fields)
 	case e.stored:
 		return db.exec(rel, opDelete, e.key)
 	default:

@@ -26,6 +26,12 @@ type projection interface {
 	Flush() error
 }
 
+// prefetcher is a projection that wants to see the whole batch first. Messages at or before the checkpoint and poison may
+// be among it.
+type prefetcher interface {
+	Prefetch([]decoded) error
+}
+
 // tables lists the read model.
 func tables() []table {
 	log := func(noun string, begin func(*database) projection, r ...*relation) table {

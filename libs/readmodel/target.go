@@ -209,7 +209,7 @@ func (p *targetProjection) complete(x *execTargets) error {
 	if x.complete {
 		return nil
 	}
-	err := p.db.each(&targets, x.execID, func(scan func(...any) error) error {
+	err := p.db.each(&targets, opSelectPrefix, x.execID, func(scan func(...any) error) error {
 		var row targetRow
 		if err := scan(row.fields()...); err != nil {
 			return err

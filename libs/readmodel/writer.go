@@ -120,13 +120,11 @@ func (d *database) apply(b Batch) ([]Poison, error) {
 		return nil, err
 	}
 	before := at.Sequence
-	var poison []Poison
-	var feeds []projection
-	for _, t := range tables() {
-		if t.stream == b.stream {
-			feeds = append(feeds, t.begin(d))
-		}
+	feeds, err := d.feeds(b)
+	if err != nil {
+		return nil, err
 	}
+	var poison []Poison
 	for i := range b.messages {
 		m := &b.messages[i]
 		if m.seq <= at.Sequence {
@@ -155,7 +153,25 @@ func (d *database) apply(b Batch) ([]Poison, error) {
 	if before == 0 {
 		op = opInsert
 	}
-	return poison, d.exec(&checkpoints, op, at.fields()...)
+	return poison, d.write(&checkpoints, op, at.fields())
+}
+
+// feeds opens the tables that the batch's stream feeds.
+func (d *database) feeds(b Batch) ([]projection, error) {
+	var feeds []projection
+	for _, t := range tables() {
+		if t.stream != b.stream {
+			continue
+		}
+		p := t.begin(d)
+		if f, ok := p.(prefetcher); ok {
+			if err := f.Prefetch(b.messages); err != nil {
+				return nil, err
+			}
+		}
+		feeds = append(feeds, p)
+	}
+	return feeds, nil
 }
 
 // transaction runs f between BEGIN IMMEDIATE and COMMIT.

@@ -1,0 +1,198 @@
+package readmodel
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+)
+
+var begin = time.Date(2026, 11, 23, 2, 30, 0, 0, time.UTC)
+
+// journal is a LOG in memory.
+type journal struct {
+	t        require.TestingT
+	messages []Message
+}
+
+func (j *journal) store(subject string, h events.Header, body []byte) {
+	seq := uint64(len(j.messages) + 1)
+	j.messages = append(j.messages, Message{
+		Stream: events.StreamLog, Subject: subject, Seq: seq, Time: begin.Add(time.Duration(seq) * time.Millisecond), Header: h, Data: body,
+	})
+}
+
+func (j *journal) append(p events.Payload, actor events.Actor) {
+	at := begin.Add(time.Duration(len(j.messages)) * time.Millisecond)
+	body, err := json.Marshal(p)
+	require.NoError(j.t, err)
+	e, err := events.New(p, events.Meta{
+		ID: events.DeriveID(p.EventType(), string(body)), Source: "/kanade/test", Time: at, Actor: actor,
+	})
+	require.NoError(j.t, err)
+	h, body, err := e.Encode()
+	require.NoError(j.t, err)
+	j.store(e.NATSSubject(), h, body)
+}
+
+func (j *journal) raw(subject string, message any) {
+	body, err := json.Marshal(message)
+	require.NoError(j.t, err)
+	j.store(subject, nil, body)
+}
+
+func run(exec string, pc int) events.Run {
+	pcID := fmt.Sprintf("pc-%02d", pc)
+	request := events.DeriveID(exec, "request", pcID)
+	return events.Run{
+		PCID: pcID, ExecID: exec, RequestID: request, ResultID: events.ResultID(request, pcID), JobID: "hello", Version: "1.0.0",
+	}
+}
+
+func requested(exec, job string) events.ExecRequested {
+	return events.ExecRequested{
+		ExecID: exec, JobID: job, Version: "1.0.0", JobSequence: 1, JobHash: "h",
+		Script: events.Script{Shell: "sh", Body: "true", TimeoutSecs: 30, RunAs: "system"}, Plan: json.RawMessage(`{}`),
+	}
+}
+
+func finished(r events.Run, state events.TargetState) events.RunFinished {
+	f := events.RunFinished{
+		Run: r, StartedAt: begin.Add(time.Second), FinishedAt: begin.Add(2 * time.Second), State: state,
+		Stdout: events.Output{Text: "out of " + r.PCID, Bytes: 13},
+	}
+	if code := map[events.TargetState]int{events.StateFailed: 3}[state]; state == events.StateFailed || state == events.StateSucceeded {
+		f.ExitCode = &code
+	}
+	return f
+}
+
+// step appends one fact.
+type step func(*journal)
+
+func fact1(p events.Payload) step { return func(j *journal) { j.append(p, "user:op") } }
+
+// drawLog draws a log of whole execs and whatever else there is: valid lives, told twice, late, early and in the words
+// of old agents, beside poison.
+func drawLog(t *rapid.T) []Message {
+	var queues [][]step
+	for i := range rapid.IntRange(0, 3).Draw(t, "execs") {
+		exec := fmt.Sprintf("exec-%d", i)
+		pcs := rapid.IntRange(0, 5).Draw(t, "pcs")
+		queues = append(queues, drawExec(t, exec, pcs))
+		for pc := range pcs + rapid.IntRange(0, 1).Draw(t, "unplanned") {
+			queues = append(queues, drawRun(t, exec, pc))
+		}
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "own runs") { // an old agent's own schedule: nobody requested it
+		queues = append(queues, drawRun(t, rapid.SampledFrom([]string{"", "own-1"}).Draw(t, "own id"), 9))
+	}
+	queues = append(queues, drawDocuments(t))
+	j := &journal{t: t}
+	for len(queues) > 0 {
+		n := rapid.IntRange(0, len(queues)-1).Draw(t, "next")
+		if len(queues[n]) == 0 {
+			queues = append(queues[:n], queues[n+1:]...)
+			continue
+		}
+		queues[n][0](j)
+		queues[n] = queues[n][1:]
+	}
+	return j.messages
+}
+
+func drawExec(t *rapid.T, exec string, pcs int) []step {
+	plan := events.ExecPlanned{ExecID: exec, Waves: make([]events.PlannedWave, rapid.IntRange(1, 2).Draw(t, "waves")), ExpiresAt: begin.Add(time.Hour)}
+	for pc := range pcs {
+		id := run(exec, pc).PCID
+		wave := &plan.Waves[rapid.IntRange(0, len(plan.Waves)-1).Draw(t, "wave")]
+		switch rapid.IntRange(0, 3).Draw(t, "planned as") {
+		case 0:
+			plan.Skipped = append(plan.Skipped, events.SkippedPC{PCID: id, Reason: events.SkipReasonShell})
+		case 1:
+			wave.Waiting = append(wave.Waiting, id)
+		default:
+			wave.Expected = append(wave.Expected, id)
+		}
+	}
+	steps := []step{fact1(requested(exec, "hello")), fact1(plan)}
+	for i := range plan.Waves {
+		steps = append(steps, fact1(events.WaveReleased{ExecID: exec, Wave: i}), fact1(events.WaveDispatched{ExecID: exec, Wave: i}))
+	}
+	if rapid.Bool().Draw(t, "closed") {
+		steps = append(steps, fact1(events.ExecClosed{ExecID: exec, Outcome: events.OutcomePartial}))
+	}
+	if rapid.Bool().Draw(t, "expired") {
+		steps = append(steps, fact1(events.ExecExpired{ExecID: exec, Outcome: events.OutcomeExpired}))
+	}
+	return repeat(t, steps[:rapid.IntRange(1, len(steps)).Draw(t, "told")])
+}
+
+func drawRun(t *rapid.T, exec string, pc int) []step {
+	r := run(exec, pc)
+	steps := []step{
+		fact1(events.RunReceived{Run: r, ReceivedAt: begin}), fact1(events.RunStarted{Run: r, StartedAt: begin.Add(time.Second)}),
+		fact1(finished(r, rapid.SampledFrom([]events.TargetState{
+			events.StateSucceeded, events.StateFailed, events.StateTimedOut, events.StateKilled, events.StateUnknown,
+		}).Draw(t, "end"))),
+	}
+	switch rapid.IntRange(0, 3).Draw(t, "kind of agent") {
+	case 0:
+		steps = []step{fact1(events.RunReceived{Run: r, ReceivedAt: begin}), fact1(events.RunSkipped{Run: r, SkippedAt: begin, Code: 126, Reason: events.SkipReasonRevoked})}
+	case 1:
+		steps = []step{func(j *journal) {
+			j.raw("events.started."+exec+"."+r.PCID, wire.EventStarted{
+				ResultID: r.ResultID, RequestID: r.RequestID, ExecID: exec, PCID: r.PCID, StartedAt: begin.Add(time.Second), ManifestID: "hello", Version: "1.0.0",
+			})
+		}, func(j *journal) {
+			j.raw("results.7", wire.ExecResult{
+				ResultID: r.ResultID, RequestID: r.RequestID, ExecID: exec, PCID: r.PCID, ExitCode: 1, Stderr: "oops\n",
+				StartedAt: begin.Add(time.Second), FinishedAt: begin.Add(3 * time.Second), ManifestID: "hello",
+			})
+		}}
+		if exec == "" {
+			steps = steps[1:]
+		}
+	case 2: // the agent lost it, and a true end turned up
+		steps = append(steps, fact1(finished(r, events.StateUnknown)))
+	}
+	steps = repeat(t, steps)
+	return rapid.Permutation(steps).Draw(t, "order")[:rapid.IntRange(0, len(steps)).Draw(t, "said")]
+}
+
+func drawDocuments(t *rapid.T) []step {
+	document := events.DocumentRevision{Document: json.RawMessage(`{"id":"x"}`), Source: "id: x\n", SourceType: "yaml", Hash: "h"}
+	request := requested("exec-0", "hello")
+	all := []step{
+		fact1(events.JobSaved{ID: "hello", Version: "1", DocumentRevision: document}), fact1(events.JobDeleted{ID: "hello"}),
+		fact1(events.ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: document}), fact1(events.ScheduleDeleted{ID: "nightly"}),
+		fact1(events.ScheduleTicked{ID: "nightly", Outcome: events.TickFired, From: begin, To: begin, Count: 1, Exec: &request}),
+		fact1(events.ScheduleTicked{ID: "nightly", Outcome: events.TickSkipped, Reason: events.TickReasonDisabled, From: begin, To: begin.Add(time.Hour), Count: 2}),
+		fact1(events.ScheduleProgressed{ID: "nightly"}),
+		fact1(events.AgentSeen{PCID: "pc-00", AgentVersion: "1"}), fact1(events.AgentSeen{PCID: "pc-00", AgentVersion: "2", Hostname: "h"}),
+		fact1(events.AgentGrouped{PCID: "pc-00", Groups: []string{"b", "a", "a"}}), fact1(events.AgentGrouped{PCID: "pc-00", Groups: []string{"c"}}),
+		fact1(events.InstallationSaved{ID: events.InstallationID, Zone: "UTC"}),
+		func(j *journal) {
+			j.raw("audit.operator.exec.hello", wire.AuditEvent{Actor: "operator", Action: "exec"})
+		},
+		func(j *journal) { j.store("results.3", nil, []byte("{")) },
+		func(j *journal) { j.store("events.job.hello.saved", nil, []byte("{}")) },
+	}
+	return rapid.SliceOfN(rapid.SampledFrom(all), 0, 8).Draw(t, "documents")
+}
+
+// repeat tells some steps twice.
+func repeat(t *rapid.T, steps []step) []step {
+	var out []step
+	for _, s := range steps {
+		for range rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "times") {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,132 @@
+package readmodel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func read(t testing.TB, dir string) *Reader {
+	t.Helper()
+	r, err := OpenReader(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+	return r
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestReaderBeforeThereIsAModel(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "readmodel")
+	r := read(t, dir)
+	_, err := r.Jobs(t.Context())
+	require.ErrorIs(t, err, ErrNoModel)
+	require.ErrorIs(t, r.WaitFor(within(t, 10*time.Millisecond), 1), ErrBehind)
+	open(t, dir)
+	require.NoError(t, r.WaitFor(within(t, 5*time.Second), 0))
+	list, err := r.Jobs(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, list)
+	_, err = r.Job(t.Context(), "nope")
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// Queries go to the slot that is furthest, move when another one is, and survive the end of a slot.
+func TestReaderFailsOver(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 4)
+	first, second := open(t, dir), open(t, dir)
+	apply(t, first, log[:48])
+	apply(t, second, log[:24])
+	r := read(t, dir)
+	require.NoError(t, r.WaitFor(within(t, 5*time.Second), 48))
+
+	apply(t, second, log) // the first one stands still from here on
+	require.NoError(t, r.WaitFor(within(t, 5*time.Second), uint64(len(log))))
+
+	require.NoError(t, second.Close())
+	require.NoError(t, os.RemoveAll(filepath.Dir(second.Path())))
+	require.Eventually(t, func() bool {
+		at, _, err := r.Applied(t.Context())
+		return err == nil && at == 48
+	}, 5*time.Second, 10*time.Millisecond, "the other slot is asked")
+
+	third := open(t, dir) // in the directory of the one that went, under another name
+	require.Equal(t, filepath.Dir(second.Path()), filepath.Dir(third.Path()))
+	require.NotEqual(t, second.Path(), third.Path())
+	apply(t, third, log)
+	require.NoError(t, r.WaitFor(within(t, 5*time.Second), uint64(len(log))))
+}
+
+// A file that is no whole model is not asked, whatever stands in it.
+func TestReaderPassesTornFiles(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir)
+	apply(t, w, lives(t, 1))
+	for slot, content := range map[string]string{"slot-7": "", "slot-8": "torn"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, slot), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, slot, modelPrefix()+"00000000.db"), []byte(content), 0o644))
+	}
+	r := read(t, dir)
+	at, _, err := r.Applied(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, len(lives(t, 1)), at)
+}
+
+// While a writer writes, every query sees whole batches, and never an older one than the query before.
+func TestReaderBesideWriter(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 60)
+	w := open(t, dir)
+	r := read(t, dir)
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for last := uint64(0); ; {
+				at, _, err := r.Applied(t.Context())
+				if errors.Is(err, ErrNoModel) {
+					continue
+				}
+				if err != nil || at < last {
+					t.Errorf("applied %d after %d: %v", at, last, err)
+					return
+				}
+				last = at
+				found, err := r.Executions(t.Context(), ExecutionFilter{Limit: 5})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, e := range found {
+					if n := e.Totals.ExpectedCount(); n != e.TargetCount {
+						t.Errorf("exec %s: %d targets, totals over %d", e.ExecID, e.TargetCount, n)
+						return
+					}
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := 0; n < len(log); n += 12 {
+		apply(t, w, log[n:min(n+12, len(log))])
+	}
+	close(done)
+	readers.Wait()
+	require.NoError(t, r.WaitFor(within(t, time.Second), log[len(log)-1].Seq))
+	_, err := r.Execution(t.Context(), "nope")
+	require.ErrorIs(t, err, ErrNotFound)
+}
