@@ -1,0 +1,57 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/cmd/kanade/internal/cli"
+)
+
+// until ends a command when it has printed something.
+type until struct {
+	bytes.Buffer
+	says string
+	end  context.CancelFunc
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if strings.Contains(u.String(), u.says) {
+		u.end()
+	}
+	return n, err
+}
+
+func tail(t *testing.T, says string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &until{says: says, end: cancel}
+	require.Zero(t, cli.Run(ctx, append([]string{"events", "tail"}, args...), out, io.Discard))
+	return out.String()
+}
+
+func TestEventsTail(t *testing.T) {
+	system(t)
+	ok(t, "job", "create", file(t, "a.yaml", script("a", "true")))
+	lines := tail(t, "job.saved", "--from", "1")
+	require.Regexp(t, regexp.MustCompile(`(?m)^ +\d+  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  job\.saved +a  user:`), lines)
+
+	raw := tail(t, "\n", "--from", "1", "--type", "kanade.job.saved.v1", "--json")
+	var e struct {
+		Sequence uint64
+		Type     string
+		Data     struct{ ID string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(strings.Split(raw, "\n")[0]), &e))
+	require.NotZero(t, e.Sequence)
+	require.Equal(t, "kanade.job.saved.v1", e.Type)
+	require.Equal(t, "a", e.Data.ID)
+}

@@ -1,0 +1,196 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// script gives a job that runs a line of shell.
+func script(id, line string) string {
+	return "# kept\nid: " + id + "\nversion: 1.0.0\nexecute:\n  shell: sh\n  timeout: 30s\n  script: |\n    " + line + "\n"
+}
+
+// eventually waits until a command line prints what it should: the read model follows the log.
+func eventually(t *testing.T, says string, args ...string) string {
+	t.Helper()
+	var r ran
+	require.Eventually(t, func() bool {
+		r = kanade(t, args...)
+		return r.code == 0 && strings.Contains(r.out, says)
+	}, 10*time.Second, 10*time.Millisecond, "%v should say %q; last: %+v", args, says, &r)
+	return r.out
+}
+
+func needsShell(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the jobs of this test are for sh")
+	}
+}
+
+func TestJobs(t *testing.T) {
+	system(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"b.yaml": script("b", "echo b"), "a.yml": script("a", "echo a"),
+		"s.yaml": "id: s\njob_id: a\nwhen: {cron: '0 4 * * *'}\ntarget: {all: true}\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	r := kanade(t, "job", "create", dir)
+	require.Zero(t, r.code, r.err)
+	require.Regexp(t, `^job a saved \(log \d+\)\njob b saved \(log \d+\)\n$`, r.out)
+	require.Equal(t, filepath.Join(dir, "s.yaml")+": not a job, left out\n", r.err)
+
+	list := eventually(t, "\nb ", "job", "list")
+	require.Equal(t, []string{"ID", "VERSION", "SHELL", "TIMEOUT", "LIVE", "DESCRIPTION"}, strings.Fields(strings.Split(list, "\n")[0]))
+	require.Equal(t, []string{"a", "1.0.0", "sh", "30s", "0", "-"}, strings.Fields(strings.Split(list, "\n")[1]))
+	require.Equal(t, script("a", "echo a"), ok(t, "job", "show", "a"))
+	require.Equal(t, "a", okJSON[map[string]any](t, "job", "show", "a")["id"])
+	require.Len(t, okJSON[[]any](t, "job", "list"), 2)
+
+	require.Equal(t, "job b deleted\n", ok(t, "job", "delete", "b"))
+	require.Eventually(t, func() bool { return kanade(t, "job", "show", "b").code == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Contains(t, kanade(t, "job", "show", "b").err, "404 Not Found")
+
+	bad := kanade(t, "job", "create", file(t, "bad.yaml", "id: a\nversion: 1\nexecute: {shell: sh, timeout: 1s, script: x}\nodd: 1\n"))
+	require.Equal(t, 1, bad.code)
+	require.Contains(t, bad.err, "odd: unknown key")
+	require.Contains(t, bad.err, "kanade: nothing was created")
+	unsupported := kanade(t, "job", "create", file(t, "u.yaml", script("u", "x")+"  env: {A: b}\n"))
+	require.Equal(t, 1, unsupported.code)
+	require.Contains(t, unsupported.err, "u.yaml: execute.env: not supported yet")
+}
+
+func TestExecWait(t *testing.T) {
+	needsShell(t)
+	system(t)
+	for id, line := range map[string]string{"good": "echo out; echo err >&2", "bad": "exit 3", "slow": "exec sleep 60"} {
+		ok(t, "job", "create", file(t, id+".yaml", script(id, line)))
+	}
+	good := ok(t, "exec", "good", "--pc", pc, "--wait")
+	require.Regexp(t, `(?s)^exec \S+: good 1\.0\.0 on 1 endpoint \(log \d+\)\n.*planned: 1 expected\n.*  pc-01 +received\n`+
+		`.*  pc-01 +running\n.*  pc-01 +succeeded \(exit 0\)\n\npc-01: succeeded, exit code 0, took \d+.*s\n`+
+		`  stdout:\n    out\n  stderr:\n    err\nsucceeded: 1 succeeded\n$`, good)
+	id := strings.TrimSuffix(strings.Fields(good)[1], ":")
+
+	bad := kanade(t, "exec", "run", "bad", "--all", "-w")
+	require.Equal(t, 2, bad.code, bad.err)
+	require.Contains(t, bad.out, "failed (exit 3)")
+	require.Contains(t, bad.out, "failed: 1 failed")
+	require.Empty(t, bad.err)
+
+	absent := kanade(t, "exec", "good", "--pc", "nobody", "--wait", "--timeout", "200ms")
+	require.Equal(t, 3, absent.code)
+	require.Contains(t, absent.out, "nobody answered within 200ms")
+	both := kanade(t, "exec", "good", "--pc", pc+",nobody", "--wait", "--timeout", "2s")
+	require.Equal(t, 2, both.code)
+	require.Contains(t, both.out, "not all answered within 2s")
+	empty := kanade(t, "exec", "good", "--group", "empty", "--wait", "--timeout", "10s")
+	require.Equal(t, 3, empty.code)
+	require.Contains(t, empty.out, "the target names no known endpoint")
+	require.Equal(t, 1, kanade(t, "exec", "unknown", "--all", "--wait").code)
+
+	v := kanade(t, "exec", "good", "--pc", pc, "--wait", "--json")
+	require.Zero(t, v.code)
+	require.Contains(t, v.err, "succeeded")
+	var whole struct {
+		Execution struct{ Outcome string }
+		Targets   []struct{ State string }
+		Results   []struct{ Stdout string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(v.out), &whole))
+	require.Equal(t, "succeeded", whole.Execution.Outcome)
+	require.Equal(t, "succeeded", whole.Targets[0].State)
+	require.Equal(t, "out\n", whole.Results[0].Stdout)
+
+	show := ok(t, "exec", "show", id)
+	require.Regexp(t, `outcome +succeeded\n`, show)
+	require.Regexp(t, `\npc-01 +succeeded +0 `, show)
+	require.Contains(t, ok(t, "exec", "list"), id)
+	require.Len(t, okJSON[[]any](t, "exec", "list", "--job", "good", "--limit", "1"), 1)
+}
+
+func TestExecGoesOnWithoutWait(t *testing.T) {
+	needsShell(t)
+	system(t)
+	ok(t, "job", "create", file(t, "a.yaml", script("a", "echo hello from a")))
+	asked := ok(t, "exec", "a", "--pc", pc, "--idempotency-key", "k")
+	require.Contains(t, asked, "exec show ")
+	first := okJSON[map[string]any](t, "exec", "a", "--pc", pc, "--idempotency-key", "k")
+	require.Contains(t, asked, first["exec_id"], "the same key, the same exec")
+
+	list := eventually(t, "hello from a", "result", "list", "--job", "a", "--pc", pc, "--status", "success")
+	row := strings.Fields(strings.Split(list, "\n")[1])
+	require.Equal(t, pc, row[1])
+	show := ok(t, "result", "show", row[0])
+	require.Regexp(t, `exit code +0\n`, show)
+	require.Contains(t, show, "  stdout:\n    hello from a\n")
+	require.Len(t, okJSON[[]any](t, "result", "list", "--exec", first["exec_id"].(string)), 1)
+	require.Empty(t, okJSON[[]any](t, "result", "list", "--pc", "p"), "ids are whole, not patterns")
+}
+
+func TestAgentsAndGroups(t *testing.T) {
+	system(t)
+	list := eventually(t, pc, "agent", "list")
+	require.Contains(t, list, "LAST HEARD")
+	require.Regexp(t, `alive +yes\n`, eventually(t, "yes", "agent", "show", pc))
+	require.Equal(t, 1, kanade(t, "agent", "show", "nobody").code)
+
+	require.Equal(t, "pc-01: sales\npc-02: sales\n", ok(t, "group", "add", "sales", pc, "pc-02"))
+	require.Equal(t, "pc-01: sales,west\n", ok(t, "group", "add", "west", pc))
+	eventually(t, "pc-01,pc-02", "group", "list")
+	require.Equal(t, "pc-01: west\n", ok(t, "group", "rm", "sales", pc))
+	require.Eventually(t, func() bool { return !strings.Contains(ok(t, "group", "list"), "pc-01,pc-02") }, 10*time.Second, 10*time.Millisecond)
+	require.Equal(t, 1, kanade(t, "group", "add", "bad group", pc).code)
+}
+
+func TestSchedules(t *testing.T) {
+	system(t)
+	create := func(id string) ran {
+		return kanade(t, "schedule", "create", file(t, "s.yaml", "id: "+id+"\njob_id: a\nwhen: {calendar: {at: '02:30'}}\ntz: utc\ntarget: {all: true}\n"))
+	}
+	r := create("nightly")
+	require.Equal(t, 1, r.code, "its job is unknown")
+	require.Contains(t, r.err, "s.yaml: ")
+	ok(t, "job", "create", file(t, "a.yaml", script("a", "true")))
+	require.Zero(t, create("nightly").code)
+
+	list := eventually(t, "nightly", "schedule", "list")
+	require.Equal(t, []string{"nightly", "a", "at", "02:30", "utc", "all", "yes"}, strings.Fields(strings.Split(list, "\n")[1]))
+	require.Contains(t, ok(t, "schedule", "show", "nightly"), "when: {calendar")
+	ticks := ok(t, "schedule", "ticks", "nightly")
+	require.Equal(t, 3, strings.Count(ticks, "next  "))
+	require.Contains(t, ticks, "T02:30:00Z")
+
+	require.Equal(t, "schedule nightly disabled\n", ok(t, "schedule", "disable", "nightly"))
+	eventually(t, " no\n", "schedule", "list")
+	require.Equal(t, "schedule nightly enabled\n", ok(t, "schedule", "enable", "nightly"))
+	r = kanade(t, "job", "delete", "a")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "409 Conflict")
+	require.Equal(t, "schedule nightly deleted\n", ok(t, "schedule", "delete", "nightly"))
+	require.NotZero(t, okJSON[map[string]any](t, "job", "delete", "a")["sequence"])
+}
+
+func TestCompletionOfNames(t *testing.T) {
+	system(t)
+	ok(t, "job", "create", file(t, "a.yaml", script("disk-free", "true")))
+	eventually(t, "disk-free", "job", "list")
+	eventually(t, pc, "agent", "list")
+	require.Contains(t, completes(t, "kanade exec dis"), "disk-free")
+	require.Equal(t, []string{pc}, completes(t, "kanade exec disk-free --pc p"))
+}
+
+func TestWrongToken(t *testing.T) {
+	system(t)
+	r := kanade(t, "job", "list", "--auth-token-file", file(t, "token", "wrong"))
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.err, "The token came from")
+}
