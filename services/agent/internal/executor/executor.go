@@ -70,6 +70,13 @@ func (p *Processes) Run(
 	if !ok {
 		return domain.Exit{}, fmt.Errorf("run script: shell %q is not on this system", s.Shell)
 	}
+	cwd := directory(s.Cwd)
+	if cwd != "" {
+		// The system's own error would name the shell's program.
+		if info, err := os.Stat(cwd); err != nil || !info.IsDir() {
+			return domain.Exit{}, fmt.Errorf("run %s: no working directory %s", s.Shell, cwd)
+		}
+	}
 	file := filepath.Join(p.dir, name+shell.Ext)
 	if err := os.WriteFile(file, []byte(shell.Prefix+s.Body), 0o600); err != nil {
 		return domain.Exit{}, fmt.Errorf("write script: %w", err)
@@ -78,7 +85,7 @@ func (p *Processes) Run(
 
 	args := append(append(append([]string{}, shell.Args...), file), s.Args...)
 	cmd := exec.CommandContext(ctx, shell.Program, args...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = directory(s.Cwd), environment(os.Environ(), s.Env, env), outputGrace
+	cmd.Dir, cmd.Env, cmd.WaitDelay = cwd, environment(os.Environ(), s.Env, env), outputGrace
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if s.Stdin != "" {
 		cmd.Stdin = strings.NewReader(s.Stdin)

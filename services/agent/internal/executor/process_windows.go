@@ -23,7 +23,7 @@ func shells() map[string]Shell {
 	return map[string]Shell{
 		"powershell": {Program: "powershell.exe", Args: file, Ext: ".ps1", Prefix: utf8Mark},
 		"pwsh":       {Program: "pwsh.exe", Args: file, Ext: ".ps1"},
-		"cmd":        {Program: "cmd.exe", Args: []string{"/d", "/q", "/c"}, Ext: ".cmd", Prefix: "@echo off\r\n"},
+		"cmd":        {Program: "cmd.exe", Args: []string{"/d", "/q", "/c"}, Ext: ".cmd"},
 	}
 }
 
