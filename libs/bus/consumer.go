@@ -48,7 +48,7 @@ func progressInterval(ackWait time.Duration) time.Duration { return ackWait * 3 
 func (b *Bus) prepare(ctx context.Context, stream string, want jetstream.ConsumerConfig) error {
 	for wait := firstRetry; ; wait = min(2*wait, maxRetry) {
 		err := b.ensureConsumer(ctx, stream, want)
-		if err == nil || !errors.Is(err, ErrUnavailable) {
+		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) {
 			return err
 		}
 		b.logger.Warn("prepare consumer; trying again", "stream", stream, "consumer", want.Durable, "error", err)

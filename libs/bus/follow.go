@@ -61,7 +61,8 @@ func (e *LogReset) Error() string {
 // each message once. It blocks until ctx ends (then nil) or fn returns an error, which comes back as it is: the reader
 // stops where it is. It survives the broker's restarts by going on after the last message it has handed over. At the
 // start and after every lost connection it checks that the stream still is what the reader knows: *LogPruned,
-// *LogReset. A stream that does not exist is ErrNotFound. The messages belong to fn.
+// *LogReset. A stream that does not exist is ErrNotFound; what the broker refuses (a bad filter, too many consumers) is an
+// error as well. The messages belong to fn.
 //
 // Every Follow costs the broker a consumer while it runs: a few per process, never one per request.
 func (b *Bus) Follow(ctx context.Context, c FollowConfig, fn func(ctx context.Context, batch []RawMsg) error) error {
@@ -96,7 +97,9 @@ func (b *Bus) Follow(ctx context.Context, c FollowConfig, fn func(ctx context.Co
 func isFinal(err error) bool {
 	var pruned *LogPruned
 	var reset *LogReset
-	return errors.As(err, &pruned) || errors.As(err, &reset) || errors.Is(err, ErrNotFound)
+	var api *jetstream.APIError
+	return errors.As(err, &pruned) || errors.As(err, &reset) || errors.Is(err, ErrNotFound) ||
+		errors.As(err, &api) && api.Code == 400
 }
 
 // follower is one call of Follow: a session lasts as long as one connection.
@@ -155,18 +158,9 @@ func (f *follower) session(ctx context.Context) error {
 
 // hand calls fn with m and what waits behind it.
 func (f *follower) hand(ctx context.Context, m RawMsg, read <-chan RawMsg) error {
-	batch := []RawMsg{m}
-	for len(batch) < f.config.MaxBatch {
-		select {
-		case m, ok := <-read:
-			if !ok {
-				break
-			}
-			batch = append(batch, m)
-			continue
-		default:
-		}
-		break
+	batch := append(make([]RawMsg, 0, 1+min(len(read), f.config.MaxBatch-1)), m)
+	for len(batch) < f.config.MaxBatch && len(read) > 0 {
+		batch = append(batch, <-read) // its only receiver: this never blocks
 	}
 	if err := f.fn(ctx, batch); err != nil {
 		return err
@@ -227,6 +221,9 @@ func (f *follower) open(ctx context.Context) (jetstream.Consumer, error) {
 	}
 	if f.config.LastPerSubject && !f.begun {
 		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverLastPerSubjectPolicy, 0
+		if len(c.FilterSubjects) == 0 {
+			c.FilterSubjects = []string{">"} // the policy demands a filter
+		}
 	}
 	consumer, err := f.bus.js.CreateConsumer(ctx, f.config.Stream, c)
 	if err != nil {
