@@ -107,6 +107,8 @@ type WaveDispatched struct {
 	Wave   int    `json:"wave"`
 	// Commands is how many messages the wave is.
 	Commands int `json:"commands"`
+	// ExecStreamSequence is the last sequence of EXEC when they were stored: nothing the wave sent lies after it.
+	ExecStreamSequence uint64 `json:"exec_stream_sequence"`
 }
 
 func (WaveDispatched) EventType() string     { return "kanade.exec.wave-dispatched.v1" }
@@ -152,7 +154,7 @@ var (
 		RequestID: "8b86c84d-8db9-4b0a-b0a9-6a5d7563750e", DeadlineAt: sampleTime, ExpiresAt: sampleTime,
 	}
 	sampleWaveReleased   = WaveReleased{ExecID: sampleExecRequested.ExecID, Wave: 0, ExecStreamSequence: 40}
-	sampleWaveDispatched = WaveDispatched{ExecID: sampleExecRequested.ExecID, Wave: 0, Commands: 1}
+	sampleWaveDispatched = WaveDispatched{ExecID: sampleExecRequested.ExecID, Wave: 0, Commands: 1, ExecStreamSequence: 41}
 	sampleExecClosed     = ExecClosed{ExecID: sampleExecRequested.ExecID, Outcome: OutcomePartial, Reason: ReasonNoTarget, Totals: sampleTotals}
 	sampleExecExpired    = ExecExpired{ExecID: sampleExecRequested.ExecID, Outcome: OutcomeExpired, Totals: sampleTotals}
 )
