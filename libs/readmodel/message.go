@@ -42,6 +42,18 @@ func (b Batch) Last() uint64 {
 	return b.messages[len(b.messages)-1].seq
 }
 
+// Poison is what can't be decoded, whether or not the checkpoint has passed it: what is to be kept is parked before the
+// batch is applied.
+func (b Batch) Poison() []Poison {
+	var poison []Poison
+	for i := range b.messages {
+		if p := b.messages[i].poison; p != nil {
+			poison = append(poison, *p)
+		}
+	}
+	return poison
+}
+
 // decoded is one message: a fact, or poison.
 type decoded struct {
 	fact

@@ -1,0 +1,172 @@
+package projector
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus"
+	"kanade/libs/bus/broker"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+)
+
+const (
+	benchExecs = 200
+	benchPCs   = 100
+	benchBatch = 5000
+)
+
+// BenchmarkProject measures events per second from the broker to committed rows, over execs of 100 endpoints each from
+// request to close, against raw batches: the rows that came of it, each once, in as many transactions, into a file of
+// the same schema and parameters. of-ceiling is the raw time over ours.
+func BenchmarkProject(b *testing.B) {
+	url := benchBroker(b)
+	connection, err := bus.Connect(b.Context(), bus.Config{URL: url, Token: bustest.Token, Name: "bench"})
+	require.NoError(b, err)
+	defer connection.Close()
+	require.NoError(b, connection.Ensure(b.Context(), bustest.Limits()))
+	require.NoError(b, connection.PublishAll(b.Context(), benchLog(b), 0))
+	last, err := connection.LastSeq(b.Context(), events.StreamLog)
+	require.NoError(b, err)
+	var ours, raw time.Duration
+	n := 0
+	for b.Loop() {
+		dir := b.TempDir()
+		started := time.Now()
+		benchProject(b, connection, dir, last)
+		ours += time.Since(started)
+		b.StopTimer()
+		raw += benchRaw(b, dir, int(last)/benchBatch)
+		n++
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(n)*float64(last)/ours.Seconds(), "events/s")
+	b.ReportMetric(raw.Seconds()/ours.Seconds(), "of-ceiling")
+}
+
+// benchBroker listens: over the loopback bulk moves faster than over an in-process pipe.
+func benchBroker(b *testing.B) string {
+	server, err := broker.Start(broker.Config{StoreDir: b.TempDir(), Listen: "127.0.0.1:0", Token: bustest.Token, Logger: bustest.Logger(b)})
+	require.NoError(b, err)
+	b.Cleanup(server.Shutdown)
+	return server.URL()
+}
+
+func benchLog(b *testing.B) []*nats.Msg {
+	random := rand.New(rand.NewPCG(1, 1))
+	var log []*nats.Msg
+	add := func(p events.Payload) {
+		h, body, err := event(b, p, "").Encode()
+		require.NoError(b, err)
+		log = append(log, &nats.Msg{Subject: event(b, p, "").NATSSubject(), Header: nats.Header(h), Data: body})
+	}
+	for n := range benchExecs {
+		exec := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n)).String()
+		plan := events.ExecPlanned{ExecID: exec, Waves: make([]events.PlannedWave, 1)}
+		for pc := range benchPCs {
+			plan.Waves[0].Expected = append(plan.Waves[0].Expected, fmt.Sprintf("pc-%02d", pc))
+		}
+		add(requested(exec))
+		add(plan)
+		add(events.WaveReleased{ExecID: exec})
+		add(events.WaveDispatched{ExecID: exec, Commands: benchPCs})
+		for _, pc := range random.Perm(benchPCs) {
+			request := events.DeriveID(exec, "request", fmt.Sprint(pc))
+			r := events.Run{PCID: fmt.Sprintf("pc-%02d", pc), ExecID: exec, RequestID: request, ResultID: events.ResultID(request, fmt.Sprint(pc)), JobID: "hello", Version: "1"}
+			zero, at := 0, time.Now().UTC()
+			add(events.RunReceived{Run: r, ReceivedAt: at})
+			add(events.RunStarted{Run: r, StartedAt: at})
+			add(events.RunFinished{Run: r, StartedAt: at, FinishedAt: at, State: events.StateSucceeded, ExitCode: &zero, Stdout: events.Output{Text: "hello\n", Bytes: 6}})
+		}
+		add(events.ExecClosed{ExecID: exec, Outcome: events.OutcomeSucceeded})
+	}
+	return log
+}
+
+func benchProject(b *testing.B, connection *bus.Bus, dir string, last uint64) {
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	go func() {
+		ended <- Run(ctx, Config{ReadModelDir: dir, MaxBatch: benchBatch}, Deps{Bus: connection, Logger: logger})
+	}()
+	r, err := readmodel.OpenReader(dir)
+	require.NoError(b, err)
+	require.NoError(b, r.WaitFor(ctx, last))
+	require.NoError(b, r.Close())
+	cancel()
+	require.NoError(b, <-ended)
+}
+
+// benchRaw copies a read model's rows, in the order of the log, and gives the time of the writes.
+func benchRaw(b *testing.B, dir string, batches int) time.Duration {
+	path, err := filepath.Glob(filepath.Join(dir, "slot-0", "*.db"))
+	require.NoError(b, err)
+	from, err := sql.Open("sqlite", "file:"+path[0]+"?mode=ro")
+	require.NoError(b, err)
+	defer from.Close()
+	to, err := sql.Open("sqlite", "file:"+filepath.Join(b.TempDir(), "raw.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"+
+		"&_pragma=wal_autocheckpoint(10000)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)")
+	require.NoError(b, err)
+	to.SetMaxOpenConns(1)
+	for _, row := range query(b, from, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL") {
+		_, err := to.Exec(row[0].(string))
+		require.NoError(b, err)
+	}
+	orders := map[string]string{"executions": "sequence", "targets": "sequence", "results": "sequence", "target_totals": "exec_id"}
+	inserts, rows := map[string]string{}, map[string][][]any{}
+	for table, order := range orders {
+		rows[table] = query(b, from, "SELECT * FROM "+table+" ORDER BY "+order)
+		inserts[table] = "INSERT INTO " + table + " VALUES (?" + strings.Repeat(", ?", len(rows[table][0])-1) + ")"
+	}
+	started := time.Now()
+	for n := range batches {
+		tx, err := to.Begin()
+		require.NoError(b, err)
+		for table, insert := range inserts {
+			stmt, err := tx.Prepare(insert)
+			require.NoError(b, err)
+			all := rows[table]
+			for _, row := range all[len(all)*n/batches : len(all)*(n+1)/batches] {
+				if _, err := stmt.Exec(row...); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		require.NoError(b, tx.Commit())
+	}
+	require.NoError(b, to.Close())
+	return time.Since(started)
+}
+
+func query(b *testing.B, db *sql.DB, text string) [][]any {
+	found, err := db.Query(text)
+	require.NoError(b, err)
+	defer found.Close()
+	columns, err := found.Columns()
+	require.NoError(b, err)
+	var rows [][]any
+	for found.Next() {
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		require.NoError(b, found.Scan(into...))
+		rows = append(rows, values)
+	}
+	require.NoError(b, found.Err())
+	return rows
+}

@@ -1,0 +1,189 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+)
+
+// retryMin and retryMax bound the pause before what the broker or the disk refused is tried again.
+const (
+	retryMin = 50 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// feed brings one stream into the read model.
+type feed struct {
+	stream   string
+	bus      *bus.Bus
+	writer   *readmodel.Writer
+	maxBatch int
+	logger   *slog.Logger
+	metrics  *metrics
+
+	mu      sync.Mutex
+	applied uint64
+	failing error
+}
+
+// run follows the stream until ctx ends. An error is a *bus.LogReset or *bus.LogPruned: it is not the stream that was
+// read so far, or it has forgotten what was to come.
+func (f *feed) run(ctx context.Context) error {
+	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var reset *bus.LogReset
+		var pruned *bus.LogPruned
+		if errors.As(err, &reset) || errors.As(err, &pruned) {
+			return err
+		}
+		f.fail("can't follow; trying again", err)
+		pause(ctx, wait)
+	}
+	return nil
+}
+
+func (f *feed) follow(ctx context.Context) error {
+	at, err := f.writer.Checkpoint(f.stream)
+	if err != nil {
+		return err
+	}
+	if err := f.check(ctx, at); err != nil {
+		return err
+	}
+	f.progress(at.Sequence)
+	ctx, cancel := context.WithCancel(ctx)
+	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for b := range batches {
+			f.write(ctx, b)
+		}
+	})
+	defer writing.Wait()
+	defer close(batches)
+	defer cancel()
+	return f.bus.Follow(ctx, bus.FollowConfig{
+		Stream: f.stream, From: at.Sequence + 1, MaxBatch: f.maxBatch, Name: "projector",
+		// Of PRESENCE only the newest of each endpoint is there, so the next one after the checkpoint may be gone.
+		LastPerSubject: f.stream == events.StreamPresence,
+	}, func(ctx context.Context, raw []bus.RawMsg) error {
+		b := newBatch(f.stream, raw)
+		select {
+		case batches <- b:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// check compares the message at the checkpoint with the one that was applied: a stream that was restored from an older
+// copy may have grown past the checkpoint since, with other messages.
+func (f *feed) check(ctx context.Context, at readmodel.Checkpoint) error {
+	if at.Sequence == 0 {
+		return nil
+	}
+	m, found, err := f.bus.Get(ctx, f.stream, at.Sequence)
+	if err != nil || !found || m.Time.Equal(at.At) {
+		return err
+	}
+	return &bus.LogReset{Stream: f.stream, From: at.Sequence + 1, Last: at.Sequence - 1}
+}
+
+// batch is what waited, decoded.
+type batch struct {
+	readmodel.Batch
+	traced []traced
+}
+
+func newBatch(stream string, raw []bus.RawMsg) batch {
+	messages := make([]readmodel.Message, len(raw))
+	for i, m := range raw {
+		messages[i] = readmodel.Message(m)
+	}
+	return batch{Batch: readmodel.Decode(stream, messages), traced: tracedIn(raw)}
+}
+
+// write parks what can't be decoded and applies the rest, and tries for ever what the broker or the disk refuses.
+func (f *feed) write(ctx context.Context, b batch) {
+	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
+		err := f.apply(ctx, b)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		f.fail("can't apply; staying here and trying again", err)
+		pause(ctx, wait)
+	}
+}
+
+func (f *feed) apply(ctx context.Context, b batch) error {
+	poison := b.Poison()
+	for _, p := range poison {
+		if err := park(ctx, f.bus, p); err != nil {
+			return err
+		}
+	}
+	started := time.Now()
+	span := startBatch(ctx, f.stream, b)
+	_, err := f.writer.ApplyBatch(ctx, b.Batch)
+	span.end(ctx, started, err)
+	if err != nil {
+		return err
+	}
+	f.metrics.applied(f.stream, b.Len(), len(poison), time.Since(started))
+	for _, p := range poison {
+		f.logger.Warn("parked", "sequence", p.Message.Seq, "subject", p.Message.Subject, "error", p.Err)
+	}
+	f.progress(b.Last())
+	return nil
+}
+
+func (f *feed) progress(sequence uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.applied, f.failing = max(f.applied, sequence), nil
+	f.metrics.sequence(f.stream, f.applied)
+}
+
+// fail keeps what hinders the feed, and says it once for as long as it stays the same.
+func (f *feed) fail(message string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failing == nil || f.failing.Error() != err.Error() {
+		f.logger.Warn(message, "error", err)
+	}
+	f.failing = err
+}
+
+// lag is how many sequence numbers the stream is ahead, asked of its leader, or why that is not known or not getting
+// less.
+func (f *feed) lag(ctx context.Context) (applied, lag uint64, err error) {
+	last, err := f.bus.LastSeq(ctx, f.stream)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		err = f.failing
+	}
+	return f.applied, last - min(last, f.applied), err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

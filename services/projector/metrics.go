@@ -1,0 +1,61 @@
+package projector
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of one Run; all bear the label slot, so that several projectors may share a registry.
+type metrics struct {
+	registry prometheus.Registerer
+	at       *prometheus.GaugeVec
+	size     *prometheus.HistogramVec
+	duration *prometheus.HistogramVec
+	parked   *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
+	stream := []string{"stream"}
+	m := &metrics{
+		registry: prometheus.WrapRegistererWith(prometheus.Labels{"slot": slot}, registry),
+		at: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kanade_projector_applied_sequence", Help: "Last sequence of the stream that is in the read model.",
+		}, stream),
+		size: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kanade_projector_batch_messages", Help: "Messages in a transaction.", Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+		}, stream),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kanade_projector_apply_seconds", Help: "Duration of a transaction.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
+		}, stream),
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kanade_projector_poison_total", Help: "Messages that could not be decoded and were parked in DEAD.",
+		}, stream),
+	}
+	for _, c := range m.collectors() {
+		if err := m.registry.Register(c); err != nil {
+			m.unregister()
+			return nil, fmt.Errorf("register metrics of %s: %w", slot, err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.at, m.size, m.duration, m.parked}
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.collectors() {
+		m.registry.Unregister(c)
+	}
+}
+
+func (m *metrics) applied(stream string, messages, poison int, d time.Duration) {
+	m.size.WithLabelValues(stream).Observe(float64(messages))
+	m.duration.WithLabelValues(stream).Observe(d.Seconds())
+	m.parked.WithLabelValues(stream).Add(float64(poison))
+}
+
+func (m *metrics) sequence(stream string, n uint64) { m.at.WithLabelValues(stream).Set(float64(n)) }

@@ -1,0 +1,172 @@
+// Package projector is the service that faces the database: it alone writes SQLite. It follows LOG and PRESENCE and
+// keeps one full copy of the read model, in a slot of its own; another projector on the same directory keeps another
+// copy, and whoever reads takes the freshest.
+//
+// Rules that it keeps:
+//
+//   - The checkpoint in the database is the only acknowledgement: rows and checkpoint are committed together, and
+//     following begins behind it. A projector that is killed at any moment goes on where it was.
+//   - What waits is one batch: one message when the system is idle (visible within milliseconds), up to
+//     Config.MaxBatch under load.
+//   - What can't be decoded is parked in DEAD before the checkpoint passes it, once, however often it is rebuilt.
+//   - An error of the disk is no property of a message: the projector stays where it is and tries again for ever.
+//   - A log that went back, or whose next messages are gone, is another log: the projector ends and says what to do.
+//
+// It speaks to nobody but the broker.
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+)
+
+// Config of the service: flags, environment and defaults in one place.
+type Config struct {
+	// NATSURL is one or more broker addresses, comma separated.
+	NATSURL string `name:"nats-url" env:"KANADE_NATS_URL" default:"nats://127.0.0.1:4222" help:"Broker addresses, comma separated."`
+	// NATSToken is what the broker demands; empty for none. Given as a value or as the name of a file, not both.
+	NATSToken     string `name:"nats-token" env:"KANADE_NATS_TOKEN" help:"Token for the broker."`
+	NATSTokenFile string `name:"nats-token-file" env:"KANADE_NATS_TOKEN_FILE" type:"path" help:"File with the token for the broker."`
+	// ReadModelDir holds the slots of all projectors of this machine. It is made if need be.
+	ReadModelDir string `name:"read-model-dir" env:"KANADE_READMODEL_DIR,KANADE_READ_MODEL_DIR" default:"read-model" type:"path" help:"Directory of the read models."`
+	// Listen is host:port of /healthz, /readyz and /metrics; empty: they are not served.
+	Listen string `name:"listen" env:"KANADE_PROJECTOR_LISTEN" default:"127.0.0.1:8082" help:"Address of health checks and metrics, host:port."`
+	// MaxBatch is how many messages one transaction holds at most; 0 means 5000.
+	MaxBatch int `name:"max-batch" env:"KANADE_PROJECTOR_MAX_BATCH" default:"5000" help:"Messages in one transaction at most."`
+}
+
+// Deps are what tests and `kanade up` hand in; nil fields are made from the Config. What is handed in stays the caller's
+// to close, the listener apart.
+type Deps struct {
+	// Bus is an open connection; Run closes only one that it made.
+	Bus *bus.Bus
+	// Listener takes the place of Config.Listen. Run closes it.
+	Listener net.Listener
+	// Logger is for everything the service has to say; nil means slog.Default().
+	Logger *slog.Logger
+	// Metrics gets the service's collectors, for as long as it runs, and is what /metrics shows; nil means one of the
+	// service's own, with those of the process.
+	Metrics *prometheus.Registry
+}
+
+// Run projects until ctx ends, then returns nil. It waits for a broker that is away and for streams that do not exist
+// yet. An error means that it could not begin, or that the log is not the one it has read so far. It owns everything it
+// starts and may be run several times in one process.
+func Run(ctx context.Context, c Config, d Deps) (err error) {
+	if c.MaxBatch <= 0 {
+		c.MaxBatch = 5000
+	}
+	logger := d.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	registry := d.Metrics
+	if registry == nil {
+		registry = prometheus.NewRegistry()
+		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
+	listener, err := listen(c, d)
+	if err != nil {
+		return fmt.Errorf("start projector: %w", err)
+	}
+	if listener != nil {
+		defer listener.Close()
+	}
+	writer, err := readmodel.OpenWriter(ctx, c.ReadModelDir)
+	if ctx.Err() != nil && writer == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("start projector: %w", err)
+	}
+	defer func() { err = errors.Join(err, writer.Close()) }()
+	b, closeBus, err := connect(ctx, c, d, logger, registry)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("start projector: %w", err)
+	}
+	defer closeBus()
+	return project(ctx, c, b, writer, listener, logger, registry)
+}
+
+// project runs the feeds and the probes until ctx ends or one of them fails.
+func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l net.Listener, logger *slog.Logger, registry *prometheus.Registry) error {
+	slot := filepath.Dir(w.Path())
+	m, err := newMetrics(registry, filepath.Base(slot))
+	if err != nil {
+		return fmt.Errorf("start projector: %w", err)
+	}
+	defer m.unregister()
+	logger.Info("projecting", "file", w.Path())
+	group, ctx := errgroup.WithContext(ctx)
+	var feeds []*feed
+	for _, stream := range []string{events.StreamLog, events.StreamPresence} {
+		f := &feed{stream: stream, bus: b, writer: w, maxBatch: c.MaxBatch, logger: logger.With("stream", stream), metrics: m}
+		feeds = append(feeds, f)
+		group.Go(func() error {
+			if err := f.run(ctx); err != nil {
+				return fmt.Errorf("project %s: %w; delete %s and start again: it is built anew from the log", stream, err, slot)
+			}
+			return nil
+		})
+	}
+	if l != nil {
+		group.Go(func() error { return serve(ctx, l, b, feeds, registry) })
+	}
+	return group.Wait()
+}
+
+func listen(c Config, d Deps) (net.Listener, error) {
+	if d.Listener != nil || c.Listen == "" {
+		return d.Listener, nil
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the port of %s is in use by another process; choose another address with --listen or KANADE_PROJECTOR_LISTEN: %w", c.Listen, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (--listen, KANADE_PROJECTOR_LISTEN): %w", c.Listen, err)
+	}
+	return l, nil
+}
+
+func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics prometheus.Registerer) (*bus.Bus, func(), error) {
+	if d.Bus != nil {
+		return d.Bus, func() {}, nil
+	}
+	token := c.NATSToken
+	if c.NATSTokenFile != "" {
+		if token != "" {
+			return nil, nil, errors.New("KANADE_NATS_TOKEN and KANADE_NATS_TOKEN_FILE are both set; set one")
+		}
+		text, err := os.ReadFile(c.NATSTokenFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read KANADE_NATS_TOKEN_FILE: %w", err)
+		}
+		token = string(text)
+	}
+	b, err := bus.Connect(ctx, bus.Config{
+		URL: c.NATSURL, Token: strings.TrimSpace(token), Name: "kanade-projector", Logger: logger, Metrics: metrics,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, b.Close, nil
+}

@@ -1,0 +1,290 @@
+package projector
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.uber.org/goleak"
+
+	"kanade/libs/bus"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+)
+
+func TestMain(m *testing.M) { bustest.Main(m) }
+
+// start runs a projector and gives what stops it; stopping checks how Run ended.
+func start(t *testing.T, b *bus.Bus, dir string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, Config{ReadModelDir: dir}, Deps{Bus: b, Logger: bustest.Logger(t)}) }()
+	return func() {
+		t.Helper()
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
+func read(t *testing.T, dir string) *readmodel.Reader {
+	t.Helper()
+	r, err := readmodel.OpenReader(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+	return r
+}
+
+func waitFor(t *testing.T, r *readmodel.Reader, seq uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, r.WaitFor(ctx, seq))
+}
+
+func event(t testing.TB, p events.Payload, traceParent string) events.Event {
+	t.Helper()
+	body, err := json.Marshal(p)
+	require.NoError(t, err)
+	e, err := events.New(p, events.Meta{
+		ID: events.DeriveID(p.EventType(), string(body)), Source: "/kanade/test", Time: time.Now().UTC(), Actor: "user:op", TraceParent: traceParent,
+	})
+	require.NoError(t, err)
+	return e
+}
+
+func add(t testing.TB, b *bus.Bus, payloads ...events.Payload) (last uint64) {
+	t.Helper()
+	for _, p := range payloads {
+		var err error
+		last, err = b.Append(t.Context(), event(t, p, ""), bus.Any)
+		require.NoError(t, err)
+	}
+	return last
+}
+
+func requested(exec string) events.ExecRequested {
+	return events.ExecRequested{ExecID: exec, JobID: "hello", Version: "1", Plan: json.RawMessage(`{}`)}
+}
+
+// Rows follow the log within milliseconds, across restarts of the broker and of the projector.
+func TestProject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := bustest.Broker(t)
+		b, dir := bustest.Connect(t, broker), t.TempDir()
+		r := read(t, dir)
+		stop := start(t, b, dir)
+		waitFor(t, r, add(t, b, requested("e1")))
+
+		began := time.Now()
+		waitFor(t, r, add(t, b, events.ExecClosed{ExecID: "e1", Outcome: events.OutcomeFailed}))
+		require.Less(t, time.Since(began), 10*time.Millisecond)
+
+		bustest.Restart(t, broker, time.Minute)
+		waitFor(t, r, add(t, b, requested("e2")))
+		stop()
+
+		last := add(t, b, requested("e3"))
+		_, err := r.Execution(t.Context(), "e3")
+		require.ErrorIs(t, err, readmodel.ErrNotFound)
+		stop = start(t, b, dir)
+		defer func() { stop() }()
+		waitFor(t, r, last)
+		found, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Limit: readmodel.All})
+		require.NoError(t, err)
+		require.Len(t, found, 3)
+
+		require.NoError(t, b.Conn().Publish("heartbeat.pc-01", []byte(`{"pc_id":"pc-01","at":"2026-11-23T17:40:52Z","agent_version":"1"}`)))
+		require.Eventually(t, func() bool {
+			a, err := r.Agent(t.Context(), "pc-01")
+			return err == nil && time.Since(a.HeardAt) < time.Minute
+		}, time.Minute, 10*time.Millisecond)
+	})
+}
+
+// A projector that finds no streams yet waits for them.
+func TestProjectBeforeStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Dial(t, bustest.Broker(t)), t.TempDir()
+		stop := start(t, b, dir)
+		defer stop()
+		time.Sleep(time.Hour)
+		require.NoError(t, b.Ensure(t.Context(), bustest.Limits()))
+		waitFor(t, read(t, dir), add(t, b, requested("e1")))
+	})
+}
+
+// What can't be decoded is in DEAD once, with the reason, also after the model was built anew.
+func TestPoisonIsParkedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		_, err := b.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "results.x", Data: []byte("poison")})
+		require.NoError(t, err)
+		last := add(t, b, requested("e1"))
+		for i := range 2 {
+			model := filepath.Join(dir, fmt.Sprint(i))
+			stop := start(t, b, model)
+			waitFor(t, read(t, model), last)
+			stop()
+			time.Sleep(time.Hour) // longer than the broker remembers message ids
+		}
+		n, err := b.LastSeq(t.Context(), events.StreamDead)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n)
+		m, ok, err := b.LastRaw(t.Context(), events.StreamDead, "dead.projector.>")
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, "dead.projector.LOG.1", m.Subject)
+		require.Equal(t, "poison", string(m.Data))
+		require.NotEmpty(t, m.Header[bus.HeaderDeadReason])
+	})
+}
+
+// Another log than the one that was read is refused, and the error says what to do; doing it helps.
+func TestProjectAnotherLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		stop := start(t, b, dir)
+		waitFor(t, read(t, dir), add(t, b, requested("e1"), requested("e2")))
+		stop()
+		for name, events := range map[string][]events.Payload{
+			"shorter":                {},
+			"of the same length":     {requested("e3"), requested("e4")},
+			"grown past the old one": {requested("e3"), requested("e4"), requested("e5")},
+		} {
+			other := bustest.Connect(t, bustest.Broker(t))
+			add(t, other, events...)
+			err := Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: other, Logger: bustest.Logger(t)})
+			var reset *bus.LogReset
+			require.ErrorAs(t, err, &reset, name)
+			require.ErrorContains(t, err, "delete "+filepath.Join(dir, "slot-0"), name)
+		}
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "slot-0")))
+		stop = start(t, b, dir)
+		defer stop()
+		waitFor(t, read(t, dir), 2)
+	})
+}
+
+func TestProjectPrunedLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		stop := start(t, b, dir)
+		waitFor(t, read(t, dir), add(t, b, requested("e1")))
+		stop()
+		add(t, b, requested("e2"), requested("e3"))
+		log, err := b.JetStream().Stream(t.Context(), events.StreamLog)
+		require.NoError(t, err)
+		require.NoError(t, log.Purge(t.Context()))
+		err = Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: b, Logger: bustest.Logger(t)})
+		var pruned *bus.LogPruned
+		require.ErrorAs(t, err, &pruned)
+		require.ErrorContains(t, err, "built anew")
+	})
+}
+
+func TestProbes(t *testing.T) {
+	b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Config{ReadModelDir: dir}, Deps{Bus: b, Listener: l, Logger: bustest.Logger(t)})
+	}()
+	waitFor(t, read(t, dir), add(t, b, requested("e1")))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(path string) (int, string) {
+		answer, err := client.Get("http://" + l.Addr().String() + path)
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		return answer.StatusCode, string(body)
+	}
+	status, body := get("/readyz")
+	require.Equal(t, http.StatusOK, status, body)
+	require.Contains(t, body, `{"stream":"LOG","applied":1,"lag":0}`)
+	_, body = get("/metrics")
+	require.Contains(t, body, `kanade_projector_applied_sequence{slot="slot-0",stream="LOG"} 1`)
+	require.NoError(t, Healthcheck(t.Context(), Config{Listen: l.Addr().String()}))
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	require.NoError(t, <-ended)
+	require.Error(t, Healthcheck(t.Context(), Config{Listen: l.Addr().String()}))
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	err = Run(t.Context(), Config{ReadModelDir: t.TempDir(), Listen: l.Addr().String()}, Deps{})
+	require.ErrorContains(t, err, "KANADE_PROJECTOR_LISTEN")
+}
+
+// The trace of a request ends with a span of the transaction that made its row.
+func TestTraceReachesTheRow(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	provider := trace.NewTracerProvider(trace.WithSpanProcessor(spans))
+	before := otel.GetTracerProvider()
+	otel.SetTracerProvider(provider)
+	defer otel.SetTracerProvider(before)
+	b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+	stop := start(t, b, dir)
+	seq, err := b.Append(t.Context(), event(t, requested("e1"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), bus.Any)
+	require.NoError(t, err)
+	waitFor(t, read(t, dir), seq)
+	stop()
+	for _, s := range spans.Ended() {
+		if s.SpanContext().TraceID().String() == "0af7651916cd43dd8448eb211c80319c" && s.Name() == "project events.exec.e1.requested" {
+			return
+		}
+	}
+	t.Fatal("no span of the projector in the request's trace")
+}
+
+// Starting and stopping at any moment leaves nothing behind. The broker is stopped before that is looked at: it keeps
+// for some seconds the consumer whose creation was cut short.
+func TestRunStress(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	broker := bustest.Broker(t)
+	b, dir := bustest.Connect(t, broker), t.TempDir()
+	add(t, b, requested("e1"))
+	rounds := 50
+	if testing.Short() {
+		rounds = 5
+	}
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 1))
+			for range rounds {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(20_000))*time.Microsecond)
+				if err := Run(ctx, Config{ReadModelDir: dir}, Deps{Bus: b, Logger: bustest.Logger(t)}); err != nil {
+					t.Errorf("run: %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	b.Close()
+	broker.Shutdown()
+	require.NoError(t, goleak.Find(before, bustest.Ignore()))
+}
