@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,22 +20,25 @@ import (
 
 // stream is a text of n bytes in which every line is another one.
 func stream(n int) []byte {
-	var b bytes.Buffer
-	for i := 0; b.Len() < n; i++ {
-		b.WriteString(strings.Repeat(string(rune('a'+i%26)), i%61))
-		b.WriteByte('\n')
+	b := make([]byte, n, n+8)
+	for i := 0; i < n; i += 8 {
+		copy(b[i:], fmt.Sprintf("%07d\n", i/8))
 	}
-	return b.Bytes()[:n]
+	return b
 }
 
 func TestKeepsHeadAndTail(t *testing.T) {
+	all := stream(20 << 20)
 	const most = fileHead + fileRing
 	for _, n := range []int{
 		0, 1, events.MaxInlineOutput - 1, events.MaxInlineOutput, events.MaxInlineOutput + 1, 2 * events.MaxInlineOutput,
-		fileHead - 1, fileHead, fileHead + 1, most - 1, most, most + 1, most + fileRing - 1, most + fileRing, 30 << 20,
+		fileHead - 1, fileHead, fileHead + 1, most - 1, most, most + 1, most + fileRing - 1, most + fileRing, 20 << 20,
 	} {
-		for _, chunk := range []int{1 << 10, 32 << 10, 40 << 20} {
-			want := stream(n)
+		for _, chunk := range []int{8 << 10, 200 << 10, 40 << 20} {
+			if n > events.MaxObjectOutput/4 && chunk < 64<<10 {
+				continue
+			}
+			want := all[:n]
 			c := New(filepath.Join(t.TempDir(), "out"))
 			r := rand.New(rand.NewPCG(uint64(n), uint64(chunk)))
 			for rest := want; len(rest) > 0; {

@@ -180,9 +180,25 @@ func (s *Sender) send(ctx context.Context, m domain.Message) error {
 		_, err := s.bus.Append(ctx, *m.Event, bus.Any)
 		return err
 	}
-	return s.bus.PublishAll(ctx, []*nats.Msg{{
-		Subject: m.Reply.Subject, Data: m.Reply.Data, Header: nats.Header{events.HeaderMsgID: {m.Reply.ID}},
-	}}, 1)
+	msg, err := Encode(m)
+	if err != nil {
+		return err
+	}
+	return s.bus.PublishAll(ctx, []*nats.Msg{msg}, 1)
+}
+
+// Encode is a message as it is published.
+func Encode(m domain.Message) (*nats.Msg, error) {
+	if m.Event == nil {
+		return &nats.Msg{
+			Subject: m.Reply.Subject, Data: m.Reply.Data, Header: nats.Header{events.HeaderMsgID: {m.Reply.ID}},
+		}, nil
+	}
+	header, body, err := m.Event.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode fact of run %s: %w", m.ResultID, err)
+	}
+	return &nats.Msg{Subject: m.Event.NATSSubject(), Header: nats.Header(header), Data: body}, nil
 }
 
 func (s *Sender) upload(ctx context.Context, u domain.Upload) error {
