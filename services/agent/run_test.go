@@ -296,6 +296,33 @@ func TestBrokerAwayForADay(t *testing.T) {
 	})
 }
 
+// A log that is full refuses; nothing is lost when it has room again.
+func TestLogFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		log, err := s.bus.JetStream().Stream(t.Context(), events.StreamLog)
+		require.NoError(t, err)
+		config := log.CachedInfo().Config
+		room := config.MaxBytes
+		config.MaxBytes = 1
+		_, err = s.bus.JetStream().UpdateStream(t.Context(), config)
+		require.NoError(t, err)
+		for i := range 3 {
+			s.send(wire.SubjectCommandAll, command(fmt.Sprintf("r%d", i)))
+		}
+		settle(time.Hour)
+		require.Equal(t, 3, s.exec.starts())
+		require.Empty(t, s.kinds())
+		config.MaxBytes = room
+		_, err = s.bus.JetStream().UpdateStream(t.Context(), config)
+		require.NoError(t, err)
+		settle(2 * time.Minute)
+		require.ElementsMatch(t, slices.Concat(ran("r0"), ran("r1"), ran("r2")), s.kinds())
+	})
+}
+
 func TestUnreadableCommandsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

@@ -21,7 +21,8 @@ type cli struct {
 
 func main() {
 	var c cli
-	command := kong.Parse(&c, kong.Name("kanade-agent"), kong.Description("Runs scripts on this endpoint for kanade.")).Command()
+	exit := kong.Exit(func(code int) { os.Exit(min(code, 2)) }) // 2 is wrong usage
+	command := kong.Parse(&c, exit, kong.Name("kanade-agent"), kong.Description("Runs scripts on this endpoint for kanade.")).Command()
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.LogLevel)) // kong has checked it
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))

@@ -1,12 +1,12 @@
 // Package outbox brings to the log what the ledger has for it.
 //
-// The Sender takes messages in the order in which they were put in, uploads what a message names, publishes it, and takes
-// it out of the ledger after the log has acknowledged it. It tries for ever: a broker that is away for days costs disk
+// The Sender takes messages in the order in which they were put in, uploads what a message names, publishes it, and takes it
+// out of the ledger after the log has acknowledged it. It tries for ever: a broker that is away for days costs disk
 // space, no fact. A message may be published twice (the agent died between acknowledgement and removal); its id is
 // derived, so the log stores it once within its duplicate window and readers fold it once ever.
 //
-// A message that is refused for another reason than an unreachable broker (its object does not fit the store) holds back
-// what belongs to the same run, and nothing else.
+// A message that is refused for another reason than an unreachable broker or a full log (its object does not fit the
+// store) holds back what belongs to the same run, and nothing else. The order that is kept is that of each run.
 package outbox
 
 import (
@@ -45,7 +45,7 @@ type Sender struct {
 	ledger *ledger.Ledger
 	logger *slog.Logger
 	wake   chan struct{}
-	// sent are acknowledged messages that are still in the file, up to the key last.
+	// sent are acknowledged messages that are still in the file: all that there are up to the largest key among them.
 	sent []ledger.Item
 }
 
@@ -98,47 +98,69 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 }
 
-// Flush sends what is there, once, and reports whether all of it left. Errors are the ledger's. It is for one goroutine,
-// and none while Run runs.
+// Flush sends what is there, once, and reports whether all of it left. What has to be uploaded goes last, so that a long
+// upload delays no other run. Errors are the ledger's. It is for one goroutine, and none while Run runs.
 func (s *Sender) Flush(ctx context.Context) (all bool, err error) {
-	fresh := false
+	p := pass{Sender: s, held: map[string]bool{}}
 	last := uint64(0)
-	held := map[string]bool{}
-	if n := len(s.sent); n > 0 {
-		last = s.sent[n-1].Key
+	for _, it := range s.sent {
+		last = max(last, it.Key)
 	}
-	for {
+	var uploads []uint64
+	for more := true; more; {
 		items, err := s.ledger.Outbox(last, pageSize)
 		if err != nil {
 			return false, err
 		}
 		for _, it := range items {
-			last = it.Key
-			if held[it.Message.ResultID] {
-				continue
-			}
-			err := s.send(ctx, it.Message)
-			switch {
-			case err == nil:
-				s.sent, fresh = append(s.sent, it), true
-			case ctx.Err() != nil:
-				return false, nil
-			default:
-				held[it.Message.ResultID] = true
-				s.logger.Warn("the log does not take a fact; it stays in the outbox", "result_id", it.Message.ResultID, "error", err)
-				if errors.Is(err, bus.ErrUnavailable) {
-					return false, s.Settle()
-				}
+			if last = it.Key; len(it.Message.Uploads) > 0 {
+				uploads = append(uploads, it.Key)
+				p.held[it.Message.ResultID] = true
+			} else if !p.send(ctx, it) {
+				return false, s.Settle()
 			}
 		}
-		if len(items) < pageSize {
-			break
+		more = len(items) == pageSize
+	}
+	for _, key := range uploads {
+		items, err := s.ledger.Outbox(key-1, 1)
+		if err != nil {
+			return false, err
+		}
+		delete(p.held, items[0].Message.ResultID)
+		if !p.send(ctx, items[0]) {
+			return false, s.Settle()
 		}
 	}
-	if len(held) > 0 || !fresh || len(s.sent) >= pageSize {
+	if len(p.held) > 0 || !p.fresh || len(s.sent) >= pageSize {
 		err = s.Settle()
 	}
-	return len(held) == 0, err
+	return len(p.held) == 0, err
+}
+
+// pass is one Flush: the runs that are held back, and whether anything left.
+type pass struct {
+	*Sender
+	held  map[string]bool
+	fresh bool
+}
+
+// send tries one message, and reports whether it makes sense to try the next.
+func (p *pass) send(ctx context.Context, it ledger.Item) bool {
+	if p.held[it.Message.ResultID] {
+		return true
+	}
+	err := p.Sender.send(ctx, it.Message)
+	if err == nil {
+		p.sent, p.fresh = append(p.sent, it), true
+		return true
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	p.held[it.Message.ResultID] = true
+	p.logger.Warn("the log does not take a fact; it stays in the outbox", "result_id", it.Message.ResultID, "error", err)
+	return !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrLogFull)
 }
 
 // Settle takes what was acknowledged out of the ledger, then its files. Flush leaves that to a quieter moment.
