@@ -118,7 +118,7 @@ func (d *decoder) value(n *node, v reflect.Value, path string) {
 		return
 	case *time.Time:
 		t, err := time.Parse(time.RFC3339, n.text)
-		if n.kind != textNode || err != nil {
+		if year := t.UTC().Year(); n.kind != textNode || err != nil || year < 1 || year > 9999 {
 			d.add(Shape, path, "expected a time like 2026-01-31T08:00:00Z, got %s", n)
 		}
 		*into = t.UTC()

@@ -115,7 +115,7 @@ func reading(t time.Time, zone *time.Location) time.Time {
 func instant(civil time.Time, zone *time.Location) time.Time {
 	y, m, d := civil.Date()
 	t := time.Date(y, m, d, civil.Hour(), civil.Minute(), civil.Second(), 0, zone)
-	start, end := t.ZoneBounds()
+	start, end := bounds(t)
 	shown := reading(t, zone)
 	switch {
 	case shown.After(civil):
@@ -125,10 +125,21 @@ func instant(civil time.Time, zone *time.Location) time.Time {
 	case start.IsZero():
 		return t.UTC()
 	}
-	if earlier := shifted(civil, offsetBefore(start)); reading(earlier, zone).Equal(civil) {
+	if earlier := shifted(civil, offsetBefore(start)); earlier.Before(t) && reading(earlier, zone).Equal(civil) {
 		return earlier
 	}
 	return t.UTC()
+}
+
+// bounds is a span around an instant in which the zone's offset is constant; a zero bound is open. The standard library
+// counts 365 days for every year when it goes by a zone's rule rather than its table: on the last day of a leap year it
+// gives an end that has passed.
+func bounds(t time.Time) (start, end time.Time) {
+	start, end = t.ZoneBounds()
+	if !end.IsZero() && !end.After(t) {
+		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
+	}
+	return start, end
 }
 
 // shifted takes a reading for an instant at a fixed offset.
@@ -147,7 +158,7 @@ func (c clock) nextElapsed(after time.Time) (time.Time, bool) {
 	for after.Before(limit) {
 		here := after.In(c.zone)
 		// The second after is what counts: it may already belong to the next offset.
-		start, end := here.Add(time.Second).ZoneBounds()
+		start, end := bounds(here.Add(time.Second))
 		_, seconds := here.Add(time.Second).Zone()
 		offset := time.Duration(seconds) * time.Second
 		civil, found := c.spec.next(after.UTC().Add(offset))
