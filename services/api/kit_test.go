@@ -299,4 +299,3 @@ func (s *system) exec(jobID, body string, headers ...string) execAnswer {
 	s.write(http.MethodPost, "/api/exec/"+jobID, body, headers...).into(s.t, &e)
 	return e
 }
-

@@ -1,0 +1,358 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus/bustest"
+)
+
+const yamlType = "application/yaml"
+
+// refusal is a request that must be refused with a sentence that says what is wrong, and leave nothing behind.
+type refusal struct {
+	name, method, path, contentType, body string
+	status                                int
+	says                                  string
+	// place is the path of the first problem; empty when the sentence is all there is.
+	place string
+}
+
+func refusals() []refusal {
+	const post, put, del, get = http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodGet
+	const jsonType = "application/json"
+	all := `{"target":{"all":true}}`
+	manifest := func(lines string) string { return "id: x\nversion: \"1\"\n" + lines }
+	schedule := func(lines string) string { return "id: s\njob_id: hello\ntarget: {all: true}\n" + lines }
+	big := strings.Repeat("x", 2<<20)
+	return []refusal{
+		{"unknown key", post, "/api/jobs", yamlType, manifest("wobble: 1\nexecute: {shell: sh, script: x, timeout: 1s}\n"), 400, "wobble: unknown key", "wobble"},
+		{"unknown key deep down", post, "/api/jobs", yamlType, manifest("execute: {shell: sh, script: x, timeout: 1s, retries: 3}\n"), 400, "execute.retries: unknown key", "execute.retries"},
+		{"two script sources", post, "/api/jobs", yamlType, manifest("execute: {shell: sh, script: x, script_object: a/1, timeout: 1s}\n"), 400, "script", "execute"},
+		{"bad timeout", post, "/api/jobs", yamlType, manifest("execute: {shell: sh, script: x, timeout: soon}\n"), 400, "execute.timeout", "execute.timeout"},
+		{"illegal job id", post, "/api/jobs", yamlType, "id: a b\nversion: \"1\"\nexecute: {shell: sh, script: x, timeout: 1s}\n", 400, "id:", "id"},
+		{"job id with an empty token", post, "/api/jobs", yamlType, "id: a..b\nversion: \"1\"\nexecute: {shell: sh, script: x, timeout: 1s}\n", 400, "id:", "id"},
+		{"key that is not supported yet", post, "/api/jobs", yamlType, manifest("execute: {shell: sh, script: x, timeout: 1s, cwd: /}\n"), 422, "execute.cwd: not supported yet", "execute.cwd"},
+		{"malformed YAML", post, "/api/jobs", yamlType, "id: [", 400, "not readable as YAML", ""},
+		{"malformed JSON job", post, "/api/jobs", jsonType, `{"id":`, 400, "not readable as JSON", ""},
+		{"empty job", post, "/api/jobs", yamlType, "", 400, "empty", ""},
+		{"job too large", post, "/api/jobs", yamlType, big + "xx", 413, "limit of 2097152 bytes", ""},
+
+		{"unknown job", post, "/api/exec/nojob", jsonType, all, 404, "job 'nojob' not found in catalog — register it first with `kanade job create <manifest.yaml>`", ""},
+		{"illegal job id in the path", post, "/api/exec/a%20b", jsonType, all, 400, "job_id:", "job_id"},
+		{"path that is not UTF-8", post, "/api/exec/%ff", jsonType, all, 400, "job_id:", "job_id"},
+		{"empty plan", post, "/api/exec/hello", jsonType, `{}`, 400, "target must specify at least one of `all` / `groups` / `pcs` (or set `rollout.waves`)", "target"},
+		{"empty target", post, "/api/exec/hello", jsonType, `{"target":{"groups":[],"pcs":[]}}`, 400, "target must specify at least one of", "target"},
+		{"unknown key in a plan", post, "/api/exec/hello", jsonType, `{"target":{"all":true,"everyone":true}}`, 422, "target.everyone: unknown key", "target.everyone"},
+		{"unsupported key in a plan", post, "/api/exec/hello", jsonType, `{"target":{"all":true},"max_parallel":3}`, 422, "max_parallel: not supported yet", "max_parallel"},
+		{"bad jitter", post, "/api/exec/hello", jsonType, `{"target":{"all":true},"jitter":"soon"}`, 400, "jitter", "jitter"},
+		{"illegal PC", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["pc 1"]}}`, 400, "target.pcs[0]", "target.pcs[0]"},
+		{"PC that is a wildcard", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["*"]}}`, 400, "target.pcs[0]", "target.pcs[0]"},
+		{"malformed plan", post, "/api/exec/hello", jsonType, `{"target":`, 400, "not readable as JSON", ""},
+		{"no plan", post, "/api/exec/hello", jsonType, ``, 400, "empty", ""},
+		{"plan that is no JSON", post, "/api/exec/hello", yamlType, all, 415, "Content-Type: application/json", ""},
+		{"plan too large", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["` + big + `"]}}`, 413, "limit of 2097152 bytes", ""},
+
+		{"schedule of an unknown job", post, "/api/schedules", yamlType, "id: s\njob_id: nojob\nwhen: {per_pc: once}\ntarget: {all: true}\n", 400, "unknown job_id 'nojob' — register the job first (kanade job create)", ""},
+		{"schedule with a bad time", post, "/api/schedules", yamlType, schedule("when: {calendar: {at: \"25:99\"}}\n"), 400, "when.calendar.at", "when.calendar.at"},
+		{"schedule with a bad interval", post, "/api/schedules", yamlType, schedule("when: {per_pc: {every: often}}\n"), 400, "when.per_pc.every", "when.per_pc.every"},
+		{"schedule with two forms", post, "/api/schedules", yamlType, schedule("when: {per_pc: {every: 1h}, cron: \"* * * * *\"}\n"), 400, "when", "when"},
+		{"schedule without a target", post, "/api/schedules", yamlType, "id: s\njob_id: hello\nwhen: {per_pc: {every: 1h}}\n", 400, "target", "target"},
+		{"schedule with what is not supported yet", post, "/api/schedules", yamlType, schedule("when: {per_pc: once}\n"), 422, "when.per_pc: not supported yet", "when.per_pc"},
+		{"schedule with an unknown key", post, "/api/schedules", yamlType, schedule("when: {per_pc: {every: 1h}}\nretries: 3\n"), 400, "retries: unknown key", "retries"},
+		{"enabling what is not there", post, "/api/schedules/none/enable", "", "", 404, "schedule 'none' not found", ""},
+		{"cascade", post, "/api/schedules/none/disable?cascade=true", "", "", 422, "cascade: not supported yet", "cascade"},
+
+		{"groups with an illegal name", put, "/api/agents/pc-01/groups", jsonType, `{"groups":["ok","not ok"]}`, 400, "groups[1]", "groups[1]"},
+		{"groups of the wrong type", put, "/api/agents/pc-01/groups", jsonType, `{"groups":"a"}`, 422, "groups: has the wrong type", "groups"},
+		{"groups with an unknown key", put, "/api/agents/pc-01/groups", jsonType, `{"groups":[],"group":"a"}`, 422, "group: unknown key", "group"},
+		{"no groups", put, "/api/agents/pc-01/groups", jsonType, `{}`, 422, "groups: missing", "groups"},
+		{"blank group", post, "/api/agents/pc-01/groups", jsonType, `{"group":"  "}`, 400, "group: must not be blank", "group"},
+		{"group of an illegal PC", post, "/api/agents/-pc/groups", jsonType, `{"group":"a"}`, 400, "pc_id:", "pc_id"},
+		{"malformed group", post, "/api/agents/pc-01/groups", jsonType, `{"group"`, 400, "not readable as JSON", ""},
+		{"empty group", post, "/api/agents/pc-01/groups", jsonType, ` `, 400, "empty", ""},
+
+		{"bad limit", get, "/api/results?limit=", "", "", 400, "limit", ""},
+		{"limit twice", get, "/api/executions?limit=1&limit=2", "", "", 400, "limit: given twice", ""},
+		{"bad status", get, "/api/results?status=", "", "", 400, "status", ""},
+		{"bad expression", get, "/api/results?stdout=%5B", "", "", 400, "stdout: not a regular expression", ""},
+		{"bare date", get, "/api/results?since=2026-01-01", "", "", 400, "since", ""},
+		{"bad sequence", get, "/api/events/stream?from=x", "", "", 400, "from", ""},
+		{"wrong method", del, "/api/jobs", "", "", 405, "GET, HEAD, POST", ""},
+		{"unknown path", get, "/api/nope", "", "", 404, "no such path", ""},
+		{"trailing slash", get, "/api/jobs/", "", "", 404, "no such path", ""},
+		{"doubled slash", get, "/api//jobs", "", "", 404, "no such path", ""},
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.job()
+	before := s.lastSeq()
+	for _, x := range refusals() {
+		t.Run(x.name, func(t *testing.T) {
+			headers := []string{"Content-Type", x.contentType}
+			got := s.do(x.method, x.path, x.body, headers...)
+			require.Equal(t, x.status, got.status, got.text())
+			require.Equal(t, "text/plain; charset=utf-8", got.header.Get("Content-Type"))
+			require.Contains(t, got.text(), x.says)
+
+			var p struct {
+				Type, Title, Detail, Instance string
+				Status                        int
+				Errors                        []struct{ Path, Message string }
+			}
+			problem := s.do(x.method, x.path, x.body, append(headers, "Accept", "text/html, application/json;q=0.9")...)
+			require.Equal(t, "application/problem+json", problem.header.Get("Content-Type"))
+			require.NoError(t, json.Unmarshal(problem.body, &p))
+			require.Equal(t, x.status, p.Status)
+			require.Equal(t, got.text(), p.Detail)
+			require.Equal(t, http.StatusText(x.status), p.Title)
+			require.NotEmpty(t, p.Instance)
+			if x.place != "" {
+				require.NotEmpty(t, p.Errors)
+				require.Equal(t, x.place, p.Errors[0].Path)
+			}
+			if x.status == http.StatusMethodNotAllowed {
+				require.Equal(t, "GET, HEAD, POST", got.header.Get("Allow"))
+			}
+			require.Equal(t, before, s.lastSeq(), "something was written")
+		})
+	}
+}
+
+func TestLinesOfYAMLAreNamed(t *testing.T) {
+	s := newSystem(t, parts{})
+	var p struct{ Errors []struct{ Line int } }
+	got := s.do(http.MethodPost, "/api/jobs", "id: x\nversion: \"1\"\nwobble: 1\nexecute: {shell: sh, script: x, timeout: 1s}\n",
+		"Content-Type", yamlType, "Accept", "application/problem+json")
+	require.NoError(t, json.Unmarshal(got.body, &p))
+	require.Equal(t, 3, p.Errors[0].Line)
+}
+
+func TestTokenIsAlwaysDemanded(t *testing.T) {
+	s := newSystem(t, parts{})
+	for _, path := range []string{"/api/jobs", "/api/nope", "/api/events/stream", "/api/", "/api/version/x"} {
+		for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "bearer " + testToken, "Basic " + testToken, testToken} {
+			got := s.do(http.MethodGet, path, "", "Authorization", authorization)
+			require.Equal(t, http.StatusUnauthorized, got.status, "%s %q", path, authorization)
+			require.NotContains(t, got.text(), testToken)
+		}
+	}
+	require.Equal(t, http.StatusUnauthorized, s.do(http.MethodDelete, "/api/version/x", "", "Authorization", "").status)
+	require.Equal(t, http.StatusUnauthorized, s.do(http.MethodPost, "/api/exec/hello", `{}`, "Authorization", "").status)
+	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/jobs", "", "Authorization", "Bearer   "+testToken+" ").status)
+	for _, path := range []string{"/health", "/healthz", "/readyz", "/metrics", "/", "/api/version"} {
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, path, "", "Authorization", "").status, path)
+	}
+}
+
+func TestBrokerAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, parts{})
+		s.job()
+		s.read("/api/jobs")
+		before := s.lastSeq()
+		s.broker.Shutdown()
+		synctest.Wait()
+		began := time.Now()
+		for _, write := range []struct{ method, path, contentType, body string }{
+			{http.MethodPost, "/api/exec/hello", "application/json", `{"target":{"all":true}}`},
+			{http.MethodPost, "/api/jobs", yamlType, helloYAML},
+			{http.MethodDelete, "/api/jobs/hello", "", ""},
+			{http.MethodPost, "/api/schedules/x/enable", "", ""},
+			{http.MethodPut, "/api/agents/pc-01/groups", "application/json", `{"groups":["a"]}`},
+			{http.MethodGet, "/api/events/stream", "", ""},
+		} {
+			got := s.do(write.method, write.path, write.body, "Content-Type", write.contentType)
+			require.Equal(t, http.StatusServiceUnavailable, got.status, write.path)
+			require.Contains(t, got.text(), "broker can't be reached")
+			require.NotEmpty(t, got.header.Get("Retry-After"))
+		}
+		require.Less(t, time.Since(began), time.Second, "refused at once")
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/jobs", "").status, "reads go on")
+		ready := s.do(http.MethodGet, "/readyz", "")
+		require.Equal(t, http.StatusServiceUnavailable, ready.status)
+		require.Contains(t, ready.text(), `"connected":false`)
+
+		require.NoError(t, s.broker.Restart())
+		time.Sleep(2 * time.Second) // the bubble's: the connection is made again
+		require.Equal(t, before, s.lastSeq())
+		require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/exec/hello", `{"target":{"all":true}}`).status)
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/readyz", "").status)
+	})
+}
+
+func TestLogFull(t *testing.T) {
+	br := bustest.Broker(t)
+	b := bustest.Dial(t, br)
+	limits := bustest.Limits()
+	limits.LogBytes = 64 << 10
+	require.NoError(t, b.Ensure(t.Context(), limits))
+	s := &system{t: t, broker: br, bus: b, dir: t.TempDir()}
+	s.project()
+	s.client = s.serve(Deps{Bus: b})
+	s.job()
+	var last answer
+	for range 1000 {
+		if last = s.do(http.MethodPost, "/api/exec/hello", `{"target":{"all":true}}`); last.status != http.StatusOK {
+			break
+		}
+	}
+	before := s.lastSeq()
+	require.Equal(t, http.StatusServiceUnavailable, last.status)
+	require.Contains(t, last.text(), "the log is full")
+	require.Equal(t, http.StatusServiceUnavailable, s.do(http.MethodPost, "/api/jobs", strings.Replace(helloYAML, "1.0.0", "2", 1), "Content-Type", yamlType).status)
+	require.Equal(t, before, s.lastSeq())
+	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/executions", "").status)
+}
+
+func TestNoReadModel(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	s.job()
+	got := s.do(http.MethodGet, "/api/jobs", "")
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.Contains(t, got.text(), "no read model")
+	require.NotEmpty(t, got.header.Get("Retry-After"))
+	require.Equal(t, http.StatusServiceUnavailable, s.do(http.MethodDelete, "/api/jobs/hello", "").status)
+	ready := s.do(http.MethodGet, "/readyz", "")
+	require.Equal(t, http.StatusServiceUnavailable, ready.status)
+	require.Contains(t, ready.text(), `"present":false`)
+	e := s.exec("hello", `{"target":{"groups":["a"],"pcs":["pc-01","pc-01","pc-02"]}}`)
+	require.Equal(t, 2, e.TargetCount, "writes are accepted; names alone are counted")
+	require.Equal(t, []string{"commands.group.a", "commands.pc.pc-01", "commands.pc.pc-01", "commands.pc.pc-02"}, e.Subjects)
+}
+
+func TestMinSequence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, parts{})
+		seq := s.job().sequence(t)
+		got := s.read("/api/jobs/hello")
+		require.Equal(t, http.StatusOK, got.status)
+		require.Equal(t, fmt.Sprint(seq), got.header.Get("Kanade-Applied-Sequence"))
+		require.NotEmpty(t, got.header.Get("Kanade-Applied-At"))
+
+		began := time.Now()
+		behind := s.do(http.MethodGet, "/api/jobs", "", "Kanade-Min-Sequence", fmt.Sprint(seq+1))
+		require.Equal(t, http.StatusServiceUnavailable, behind.status)
+		require.Equal(t, "1", behind.header.Get("Retry-After"))
+		require.Contains(t, behind.text(), "read model")
+		require.InDelta(t, 5, time.Since(began).Seconds(), 0.1)
+
+		go func() {
+			time.Sleep(3 * time.Second)
+			s.endpoint("pc-01")
+		}()
+		began = time.Now()
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/jobs", "", "Kanade-Min-Sequence", fmt.Sprint(seq+1)).status)
+		require.InDelta(t, 3, time.Since(began).Seconds(), 0.5)
+		require.Equal(t, http.StatusBadRequest, s.do(http.MethodGet, "/api/jobs", "", "Kanade-Min-Sequence", "soon").status)
+	})
+}
+
+func TestRunRefusesToBegin(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	for name, x := range map[string]struct {
+		config Config
+		says   string
+	}{
+		"no token":               {Config{Listen: "127.0.0.1:0"}, "KANADE_AUTH_STATIC_TOKEN"},
+		"no token, public":       {Config{Listen: "0.0.0.0:0"}, "refuse to listen on 0.0.0.0:0"},
+		"no token, all":          {Config{Listen: ":8080"}, "refuse to listen on :8080"},
+		"two tokens":             {Config{Listen: "127.0.0.1:0", AuthToken: "a", AuthTokenFile: "b"}, "both set"},
+		"token file missing":     {Config{Listen: "127.0.0.1:0", AuthTokenFile: empty + "x"}, "KANADE_AUTH_STATIC_TOKEN_FILE"},
+		"token file empty":       {Config{Listen: "127.0.0.1:0", AuthTokenFile: empty}, "is empty"},
+		"port in use":            {Config{Listen: taken.Addr().String(), AuthToken: "a"}, "in use by another process"},
+		"not an address":         {Config{Listen: "nowhere", AuthToken: "a"}, "KANADE_API_LISTEN"},
+		"broker's token missing": {Config{Listen: "127.0.0.1:0", AuthToken: "a", NATSTokenFile: empty + "x"}, "KANADE_NATS_TOKEN_FILE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := Run(t.Context(), x.config, Deps{Logger: bustest.Logger(t)})
+			require.ErrorContains(t, err, x.says)
+			require.ErrorContains(t, err, "start api")
+		})
+	}
+}
+
+func TestRunEndsWhileItWaitsForTheBroker(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.NoError(t, Run(ctx, Config{Listen: "127.0.0.1:0", NATSURL: "nats://127.0.0.1:1", AuthToken: "a"}, Deps{Logger: bustest.Logger(t)}))
+}
+
+// TestStartStop starts and stops the service at every moment of its life, ten at once. What it might leave behind shows
+// when the broker has gone as well: a subscription that was cut off while it was made stays in the broker for some
+// seconds.
+func TestStartStop(t *testing.T) {
+	rounds := 50
+	if testing.Short() {
+		rounds = 5
+	}
+	br := bustest.Broker(t)
+	b := bustest.Connect(t, br)
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			for range rounds {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(20_000))*time.Microsecond)
+				err := Run(ctx, Config{AuthToken: testToken, ReadModelDir: dir}, Deps{Bus: b, Listener: newPipes(), Logger: bustest.Logger(t)})
+				if err != nil {
+					t.Errorf("run: %v", err)
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestLoadOrCreateToken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	tokens := make([]string, 20)
+	var all sync.WaitGroup
+	for i := range tokens {
+		all.Go(func() {
+			var err error
+			if tokens[i], err = LoadOrCreateToken(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, token := range tokens {
+		require.Len(t, token, 64)
+		require.Equal(t, tokens[0], token)
+	}
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	left, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+
+	require.NoError(t, os.WriteFile(path, []byte(" mine \n"), 0o600))
+	token, err := LoadOrCreateToken(path)
+	require.NoError(t, err)
+	require.Equal(t, "mine", token)
+	_, err = LoadOrCreateToken(filepath.Join(path, "below"))
+	require.Error(t, err)
+}
