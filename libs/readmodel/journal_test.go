@@ -72,10 +72,10 @@ func finished(r events.Run, state events.TargetState) events.RunFinished {
 	return f
 }
 
-// step appends one fact.
+// step appends one message.
 type step func(*journal)
 
-func fact1(p events.Payload) step { return func(j *journal) { j.append(p, "user:op") } }
+func tell(p events.Payload) step { return func(j *journal) { j.append(p, "user:op") } }
 
 // drawLog draws a log of whole execs and whatever else there is: valid lives, told twice, late, early and in the words
 // of old agents, beside poison.
@@ -120,15 +120,15 @@ func drawExec(t *rapid.T, exec string, pcs int) []step {
 			wave.Expected = append(wave.Expected, id)
 		}
 	}
-	steps := []step{fact1(requested(exec, "hello")), fact1(plan)}
+	steps := []step{tell(requested(exec, "hello")), tell(plan)}
 	for i := range plan.Waves {
-		steps = append(steps, fact1(events.WaveReleased{ExecID: exec, Wave: i}), fact1(events.WaveDispatched{ExecID: exec, Wave: i}))
+		steps = append(steps, tell(events.WaveReleased{ExecID: exec, Wave: i}), tell(events.WaveDispatched{ExecID: exec, Wave: i}))
 	}
 	if rapid.Bool().Draw(t, "closed") {
-		steps = append(steps, fact1(events.ExecClosed{ExecID: exec, Outcome: events.OutcomePartial}))
+		steps = append(steps, tell(events.ExecClosed{ExecID: exec, Outcome: events.OutcomePartial}))
 	}
 	if rapid.Bool().Draw(t, "expired") {
-		steps = append(steps, fact1(events.ExecExpired{ExecID: exec, Outcome: events.OutcomeExpired}))
+		steps = append(steps, tell(events.ExecExpired{ExecID: exec, Outcome: events.OutcomeExpired}))
 	}
 	return repeat(t, steps[:rapid.IntRange(1, len(steps)).Draw(t, "told")])
 }
@@ -136,14 +136,14 @@ func drawExec(t *rapid.T, exec string, pcs int) []step {
 func drawRun(t *rapid.T, exec string, pc int) []step {
 	r := run(exec, pc)
 	steps := []step{
-		fact1(events.RunReceived{Run: r, ReceivedAt: begin}), fact1(events.RunStarted{Run: r, StartedAt: begin.Add(time.Second)}),
-		fact1(finished(r, rapid.SampledFrom([]events.TargetState{
+		tell(events.RunReceived{Run: r, ReceivedAt: begin}), tell(events.RunStarted{Run: r, StartedAt: begin.Add(time.Second)}),
+		tell(finished(r, rapid.SampledFrom([]events.TargetState{
 			events.StateSucceeded, events.StateFailed, events.StateTimedOut, events.StateKilled, events.StateUnknown,
 		}).Draw(t, "end"))),
 	}
 	switch rapid.IntRange(0, 3).Draw(t, "kind of agent") {
 	case 0:
-		steps = []step{fact1(events.RunReceived{Run: r, ReceivedAt: begin}), fact1(events.RunSkipped{Run: r, SkippedAt: begin, Code: 126, Reason: events.SkipReasonRevoked})}
+		steps = []step{tell(events.RunReceived{Run: r, ReceivedAt: begin}), tell(events.RunSkipped{Run: r, SkippedAt: begin, Code: 126, Reason: events.SkipReasonRevoked})}
 	case 1:
 		steps = []step{func(j *journal) {
 			j.raw("events.started."+exec+"."+r.PCID, wire.EventStarted{
@@ -159,7 +159,7 @@ func drawRun(t *rapid.T, exec string, pc int) []step {
 			steps = steps[1:]
 		}
 	case 2: // the agent lost it, and a true end turned up
-		steps = append(steps, fact1(finished(r, events.StateUnknown)))
+		steps = append(steps, tell(finished(r, events.StateUnknown)))
 	}
 	steps = repeat(t, steps)
 	return rapid.Permutation(steps).Draw(t, "order")[:rapid.IntRange(0, len(steps)).Draw(t, "said")]
@@ -169,14 +169,14 @@ func drawDocuments(t *rapid.T) []step {
 	document := events.DocumentRevision{Document: json.RawMessage(`{"id":"x"}`), Source: "id: x\n", SourceType: "yaml", Hash: "h"}
 	request := requested("exec-0", "hello")
 	all := []step{
-		fact1(events.JobSaved{ID: "hello", Version: "1", DocumentRevision: document}), fact1(events.JobDeleted{ID: "hello"}),
-		fact1(events.ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: document}), fact1(events.ScheduleDeleted{ID: "nightly"}),
-		fact1(events.ScheduleTicked{ID: "nightly", Outcome: events.TickFired, From: begin, To: begin, Count: 1, Exec: &request}),
-		fact1(events.ScheduleTicked{ID: "nightly", Outcome: events.TickSkipped, Reason: events.TickReasonDisabled, From: begin, To: begin.Add(time.Hour), Count: 2}),
-		fact1(events.ScheduleProgressed{ID: "nightly"}),
-		fact1(events.AgentSeen{PCID: "pc-00", AgentVersion: "1"}), fact1(events.AgentSeen{PCID: "pc-00", AgentVersion: "2", Hostname: "h"}),
-		fact1(events.AgentGrouped{PCID: "pc-00", Groups: []string{"b", "a", "a"}}), fact1(events.AgentGrouped{PCID: "pc-00", Groups: []string{"c"}}),
-		fact1(events.InstallationSaved{ID: events.InstallationID, Zone: "UTC"}),
+		tell(events.JobSaved{ID: "hello", Version: "1", DocumentRevision: document}), tell(events.JobDeleted{ID: "hello"}),
+		tell(events.ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: document}), tell(events.ScheduleDeleted{ID: "nightly"}),
+		tell(events.ScheduleTicked{ID: "nightly", Outcome: events.TickFired, From: begin, To: begin, Count: 1, Exec: &request}),
+		tell(events.ScheduleTicked{ID: "nightly", Outcome: events.TickSkipped, Reason: events.TickReasonDisabled, From: begin, To: begin.Add(time.Hour), Count: 2}),
+		tell(events.ScheduleProgressed{ID: "nightly"}),
+		tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "1"}), tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "2", Hostname: "h"}),
+		tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"b", "a", "a"}}), tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"c"}}),
+		tell(events.InstallationSaved{ID: events.InstallationID, Zone: "UTC"}),
 		func(j *journal) {
 			j.raw("audit.operator.exec.hello", wire.AuditEvent{Actor: "operator", Action: "exec"})
 		},

@@ -190,6 +190,8 @@ func TestLifeOfAnExecution(t *testing.T) {
 	results, err := r.ResultsOf(t.Context(), "e1")
 	require.NoError(t, err)
 	require.Equal(t, []string{"pc-07", "pc-01", "pc-00"}, []string{results[0].PCID, results[1].PCID, results[2].PCID}, "the last recorded first")
+	require.Empty(t, results[0].Stdout.Text)
+	require.NotZero(t, results[0].Stdout.Bytes)
 }
 
 func TestSchedulesAndTicks(t *testing.T) {

@@ -80,6 +80,9 @@ func (r *Reader) WaitFor(ctx context.Context, sequence uint64) error {
 		}
 		select {
 		case <-ctx.Done():
+			if err != nil {
+				return fmt.Errorf("wait for sequence %d: %w: %w", sequence, ErrBehind, err)
+			}
 			return fmt.Errorf("wait for sequence %d, applied %d: %w", sequence, applied, ErrBehind)
 		case <-time.After(poll):
 		}

@@ -3,6 +3,7 @@ package readmodel
 import (
 	"context"
 	"regexp"
+	"strings"
 	"time"
 
 	"kanade/libs/events"
@@ -148,7 +149,8 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) ([]Result, error) 
 	found := []Result{}
 	last, lastID := int64(maxNanos), ""
 	for f.Limit < 0 || len(found) < f.Limit {
-		page, err := r.resultPage(ctx, f, last, lastID)
+		size := f.pageSize(len(found))
+		page, err := r.resultPage(ctx, f, last, lastID, size)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +159,7 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) ([]Result, error) 
 				found = append(found, page[i])
 			}
 		}
-		if len(page) < resultPage {
+		if len(page) < size {
 			break
 		}
 		last, lastID = toNanos(page[len(page)-1].StartedAt), page[len(page)-1].ResultID
@@ -165,8 +167,7 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) ([]Result, error) 
 	return found, nil
 }
 
-func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, lastID string) ([]Result, error) {
-	limit := resultPage
+func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, lastID string, limit int) ([]Result, error) {
 	query, args := results.all()+" WHERE (started_at, result_id) < (?, ?)", []any{last, lastID}
 	switch f.Status {
 	case ResultSuccess:
@@ -182,6 +183,15 @@ func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, las
 	return list(ctx, r, scanResult, query+" ORDER BY started_at DESC, result_id DESC LIMIT ?", append(args, limit)...)
 }
 
+// pageSize does not read more outputs than are wanted, unless they have to be searched.
+func (f *ResultFilter) pageSize(found int) int {
+	searched := f.PCID != nil || f.JobID != nil || f.ExecID != nil || f.Stdout != nil || f.Stderr != nil
+	if f.Limit < 0 || searched {
+		return resultPage
+	}
+	return min(resultPage, f.Limit-found)
+}
+
 func (f *ResultFilter) matches(r *Result) bool {
 	match := func(re *regexp.Regexp, s string) bool { return re == nil || re.MatchString(s) }
 	return match(f.PCID, r.PCID) && match(f.JobID, r.JobID) && match(f.ExecID, r.ExecID) &&
@@ -190,9 +200,11 @@ func (f *ResultFilter) matches(r *Result) bool {
 
 func scanResult(scan func(...any) error) (r Result, err error) { return r, scan(r.fields()...) }
 
-// ResultsOf lists the runs of an exec, the last recorded first, their output included.
+// ResultsOf lists the runs of an exec, the last recorded first, without the text of their output: an exec may have
+// 100 000 of them.
 func (r *Reader) ResultsOf(ctx context.Context, execID string) ([]Result, error) {
-	return list(ctx, r, scanResult, results.all()+" WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC", execID)
+	columns := strings.TrimSuffix(results.list("results"), "results.stdout, results.stderr") + "'', ''"
+	return list(ctx, r, scanResult, "SELECT "+columns+" FROM results WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC", execID)
 }
 
 // Result reads one run; ErrNotFound.

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gofrs/flock"
 	_ "modernc.org/sqlite" // The driver "sqlite".
@@ -31,9 +32,10 @@ const (
 	readerParams = "mode=ro&_query_only=1&_pragma=busy_timeout(1000)"
 )
 
-// dsn always begins with "file:": without it the driver ignores mode=ro.
+// dsn of an absolute path. It always begins with "file:": without it the driver ignores mode=ro.
 func dsn(path, params string) string {
-	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: params}).String()
+	path = "/" + strings.TrimPrefix(filepath.ToSlash(path), "/") // before a drive's letter there is none
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: params}).String()
 }
 
 // claimSlot makes and locks the first free slot under dir. The lock ends with the process at the latest.

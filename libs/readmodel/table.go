@@ -8,7 +8,7 @@ import (
 	"kanade/libs/events"
 )
 
-// Table is one noun of the read model: its SQL tables, the one stream that feeds them, and how a fact changes them.
+// table is one noun of the read model: its SQL tables, the one stream that feeds them, and how a fact changes them.
 type table struct {
 	noun   string
 	stream string

@@ -1,7 +1,9 @@
 package projector
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +16,7 @@ type metrics struct {
 	size     *prometheus.HistogramVec
 	duration *prometheus.HistogramVec
 	parked   *prometheus.CounterVec
+	lags     []prometheus.Collector
 }
 
 func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
@@ -43,7 +46,28 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.at, m.size, m.duration, m.parked}
+	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked}, m.lags...)
+}
+
+// watch makes the gauge of a feed's lag, which asks the broker whenever it is read; NaN while nobody knows.
+func (m *metrics) watch(f *feed) error {
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kanade_projector_lag_messages", Help: "Sequence numbers that the stream is ahead of the read model.",
+		ConstLabels: prometheus.Labels{"stream": f.stream},
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+		defer cancel()
+		_, lag, err := f.lag(ctx)
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(lag)
+	})
+	if err := m.registry.Register(gauge); err != nil {
+		return fmt.Errorf("register metrics of %s: %w", f.stream, err)
+	}
+	m.lags = append(m.lags, gauge)
+	return nil
 }
 
 func (m *metrics) unregister() {

@@ -115,14 +115,19 @@ func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l n
 	}
 	defer m.unregister()
 	logger.Info("projecting", "file", w.Path())
-	group, ctx := errgroup.WithContext(ctx)
 	var feeds []*feed
 	for _, stream := range []string{events.StreamLog, events.StreamPresence} {
 		f := &feed{stream: stream, bus: b, writer: w, maxBatch: c.MaxBatch, logger: logger.With("stream", stream), metrics: m}
 		feeds = append(feeds, f)
+		if err := m.watch(f); err != nil {
+			return fmt.Errorf("start projector: %w", err)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range feeds {
 		group.Go(func() error {
 			if err := f.run(ctx); err != nil {
-				return fmt.Errorf("project %s: %w; delete %s and start again: it is built anew from the log", stream, err, slot)
+				return fmt.Errorf("project %s: %w; delete %s and start again: it is built anew from the log", f.stream, err, slot)
 			}
 			return nil
 		})

@@ -223,6 +223,7 @@ func TestProbes(t *testing.T) {
 	require.Contains(t, body, `{"stream":"LOG","applied":1,"lag":0}`)
 	_, body = get("/metrics")
 	require.Contains(t, body, `kanade_projector_applied_sequence{slot="slot-0",stream="LOG"} 1`)
+	require.Contains(t, body, `kanade_projector_lag_messages{slot="slot-0",stream="LOG"} 0`)
 	require.NoError(t, Healthcheck(t.Context(), Config{Listen: l.Addr().String()}))
 	http.DefaultClient.CloseIdleConnections()
 	cancel()
