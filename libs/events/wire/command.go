@@ -32,7 +32,7 @@ type Command struct {
 	JitterSecs *uint64 `json:"jitter_secs,omitzero"`
 	// RunAs is system when absent.
 	RunAs RunAs `json:"run_as,omitzero" wire:"default"`
-	// CWD is the working directory; empty is the agent's own choice.
+	// CWD is the working directory; empty leaves it to the agent.
 	CWD string `json:"cwd,omitzero"`
 	// DeadlineAt is the last instant to start, by the agent's clock.
 	DeadlineAt *time.Time `json:"deadline_at,omitzero"`

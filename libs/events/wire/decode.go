@@ -7,24 +7,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
-
-// FieldError says which field of a message is refused and why. Every refusal of a Decode function wraps one.
-type FieldError struct {
-	// Field is the path from the message's root: "retry.max", "processes[2].pid". Empty is the message itself.
-	Field string
-	// Reason completes a sentence that begins with the field.
-	Reason string
-}
-
-func (e *FieldError) Error() string {
-	if e.Field == "" {
-		return e.Reason
-	}
-	return e.Field + ": " + e.Reason
-}
 
 // What a type may have beside its fields. A field's own rules are in its tags: `omitzero` is an optional field,
 // `wire:"default"` one that may be absent but not null, `alias` an old name; any other field must be there.
@@ -59,14 +45,20 @@ type field struct {
 	optional, nullable, required bool
 }
 
-func fieldOf(f reflect.StructField) field {
-	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-	optional := options == "omitzero"
-	hasDefault := f.Tag.Get("wire") == "default"
-	return field{
-		name: name, alias: f.Tag.Get("alias"),
-		optional: optional, nullable: optional && !hasDefault, required: !optional && !hasDefault,
+// fieldsOf reads the tags of a struct; the index is the field's own.
+func fieldsOf(t reflect.Type) []field {
+	fields := make([]field, t.NumField())
+	for i := range fields {
+		tag := t.Field(i).Tag
+		name, options, _ := strings.Cut(tag.Get("json"), ",")
+		optional := options == "omitzero"
+		hasDefault := tag.Get("wire") == "default"
+		fields[i] = field{
+			name: name, alias: tag.Get("alias"),
+			optional: optional, nullable: optional && !hasDefault, required: !optional && !hasDefault,
+		}
 	}
+	return fields
 }
 
 // readObject fills the struct v from one JSON object.
@@ -74,38 +66,30 @@ func readObject(v reflect.Value, data []byte, path string) error {
 	if d, ok := v.Addr().Interface().(defaulter); ok {
 		d.setDefaults()
 	}
-	_, strict := v.Interface().(stricter)
-	fields := make(map[string]int, v.NumField())
-	for i := range v.NumField() {
-		f := fieldOf(v.Type().Field(i))
-		fields[f.name] = i
-		if f.alias != "" {
-			fields[f.alias] = i
-		}
-	}
-	seen := make([]bool, v.NumField())
+	_, strict := v.Addr().Interface().(stricter)
+	fields := fieldsOf(v.Type())
+	seen := make([]bool, len(fields))
 	err := eachMember(data, path, func(name string, raw json.RawMessage) error {
-		at := join(path, name)
-		i, known := fields[name]
+		i := slices.IndexFunc(fields, func(f field) bool { return name == f.name || name == f.alias && name != "" })
 		switch {
-		case !known && strict:
-			return &FieldError{at, "is not a known key"}
-		case !known:
+		case i < 0 && strict:
+			return &FieldError{join(path, name), "is not a known key"}
+		case i < 0:
 			return nil
 		case seen[i]:
-			return &FieldError{at, "is given twice"}
+			return &FieldError{join(path, name), "is given twice"}
 		}
 		seen[i] = true
-		if isNull(raw) && fieldOf(v.Type().Field(i)).nullable {
+		if isNull(raw) && fields[i].nullable {
 			return nil
 		}
-		return read(v.Field(i), raw, at)
+		return read(v.Field(i), raw, join(path, name))
 	})
 	if err != nil {
 		return err
 	}
-	for i := range v.NumField() {
-		if f := fieldOf(v.Type().Field(i)); f.required && !seen[i] {
+	for i, f := range fields {
+		if f.required && !seen[i] {
 			return &FieldError{join(path, f.name), "is missing"}
 		}
 	}
@@ -117,15 +101,19 @@ func readObject(v reflect.Value, data []byte, path string) error {
 
 // eachMember calls fn for each member of a JSON object, in order.
 func eachMember(data []byte, path string, fn func(name string, raw json.RawMessage) error) error {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] != '{' && json.Valid(data) {
-		return &FieldError{path, describe(trimmed) + " where an object belongs"}
-	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	malformed := func(err error) error {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return &FieldError{path, "is not JSON: " + err.Error()}
+	}
+	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] != '{' {
+		var other json.RawMessage
+		if err := json.Unmarshal(data, &other); err != nil {
+			return malformed(err)
+		}
+		return &FieldError{path, describe(other) + " where an object belongs"}
 	}
 	if _, err := d.Token(); err != nil {
 		return malformed(err)
@@ -139,7 +127,7 @@ func eachMember(data []byte, path string, fn func(name string, raw json.RawMessa
 		if err := d.Decode(&raw); err != nil {
 			return malformed(err)
 		}
-		// Inside an object the decoder gives nothing but strings as names.
+		// Where an object was opened the decoder gives nothing but strings as names.
 		if err := fn(name.(string), raw); err != nil {
 			return err
 		}
@@ -224,69 +212,3 @@ func readMap(v reflect.Value, raw json.RawMessage, path string) error {
 }
 
 func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
-
-func join(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
-// under puts a path before the field of a *FieldError.
-func under(path string, err error) error {
-	var f *FieldError
-	if path == "" || !errors.As(err, &f) {
-		return err
-	}
-	return &FieldError{join(path, f.Field), f.Reason}
-}
-
-// describe says what a JSON value is, short enough for a log line.
-func describe(raw []byte) string {
-	const most = 40
-	text := string(raw)
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	switch raw[0] {
-	case '"':
-		return "text " + text
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	case 't', 'f':
-		return text
-	case 'n':
-		return "null"
-	default:
-		return "number " + text
-	}
-}
-
-// want says what belongs into a field of the type.
-func want(t reflect.Type) string {
-	if t == timeType {
-		return "an RFC 3339 time"
-	}
-	switch t.Kind() {
-	case reflect.Pointer:
-		return want(t.Elem())
-	case reflect.String:
-		return "text"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Float64:
-		return "a number"
-	case reflect.Uint32:
-		return "a whole number from 0 to 2^32-1"
-	case reflect.Uint64:
-		return "a whole number from 0 to 2^64-1"
-	case reflect.Int:
-		return "a whole number"
-	case reflect.Slice:
-		return "a list"
-	default:
-		return "an object"
-	}
-}

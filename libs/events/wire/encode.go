@@ -12,8 +12,7 @@ import (
 func encode(message any) ([]byte, error) {
 	v := reflect.ValueOf(message)
 	var b bytes.Buffer
-	for i := range v.NumField() {
-		f := fieldOf(v.Type().Field(i))
+	for i, f := range fieldsOf(v.Type()) {
 		if f.optional && v.Field(i).IsZero() {
 			continue
 		}
@@ -22,7 +21,9 @@ func encode(message any) ([]byte, error) {
 			return nil, fmt.Errorf("encode %s: %w", f.name, err)
 		}
 		b.WriteByte("{,"[min(b.Len(), 1)])
-		fmt.Fprintf(&b, "%q:", f.name)
+		b.WriteByte('"')
+		b.WriteString(f.name)
+		b.WriteString(`":`)
 		b.Write(value)
 	}
 	if b.Len() == 0 {

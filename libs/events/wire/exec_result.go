@@ -19,7 +19,7 @@ type ExecResult struct {
 	PCID   string `json:"pc_id"`
 	// ExitCode is the script's, or a reserved one: see Skip and Ended. 32 bits, signed.
 	ExitCode int `json:"exit_code"`
-	// Stdout and Stderr are the output, up to 256 KiB each, lossily made UTF-8; beyond that empty, with the object named.
+	// Stdout and Stderr are the output, up to 256 KiB each; beyond that empty, with the object named.
 	Stdout string `json:"stdout"`
 	Stderr string `json:"stderr"`
 	// StartedAt and FinishedAt are the agent's clock; equal in a skip.

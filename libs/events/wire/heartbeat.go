@@ -16,7 +16,7 @@ type Heartbeat struct {
 	Hostname string `json:"hostname,omitzero"`
 	// OSFamily is windows, linux or macos.
 	OSFamily string `json:"os_family,omitzero"`
-	// AgentCPUPct is percent of one core since the last heartbeat; not in the first.
+	// AgentCPUPct is percent of one core; not in the first.
 	AgentCPUPct *float64 `json:"agent_cpu_pct,omitzero"`
 	// AgentRSSBytes is the agent's resident memory.
 	AgentRSSBytes *uint64 `json:"agent_rss_bytes,omitzero"`

@@ -16,9 +16,10 @@ type ProcessPerf struct {
 type ProcessSample struct {
 	PID  uint32 `json:"pid"`
 	Name string `json:"name"`
-	// CPUPct is percent of one core, so that it may be over 100.
-	CPUPct   float64 `json:"cpu_pct"`
-	RSSBytes uint64  `json:"rss_bytes"`
+	// CPUPct is in percent.
+	CPUPct float64 `json:"cpu_pct"`
+	// RSSBytes is resident memory.
+	RSSBytes uint64 `json:"rss_bytes"`
 
 	DiskReadBytesPerSec    *float64 `json:"disk_read_bytes_per_sec,omitzero"`
 	DiskWrittenBytesPerSec *float64 `json:"disk_written_bytes_per_sec,omitzero"`

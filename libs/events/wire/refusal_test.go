@@ -235,7 +235,7 @@ func TestNoMessageIsReadFromAnythingButOneObject(t *testing.T) {
 		whole := complete()[kind]
 		for _, data := range []string{
 			"", " ", "null", "1", `"x"`, "[]", "[" + whole + "]", whole + "x", whole + whole, whole[:len(whole)-1], "{", `{"a"`, `{"a":1,}`,
-			`{1:2}`, "}", "\xff", strings.Repeat(`{"a":`, 20_000),
+			`{1:2}`, "}", "\xff", "0000", `""0000`, "[}", "{]", "{}{}", `{"a":1 "b":2}`, `{,}`, strings.Repeat(`{"a":`, 20_000),
 		} {
 			if v, err := m.decode([]byte(data)); err == nil {
 				t.Errorf("%s: %.40q is read as %+v", kind, data, v)
