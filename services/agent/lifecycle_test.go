@@ -67,7 +67,7 @@ func publishTo(t *testing.T, b *bus.Bus, pc, request string) {
 func TestHealth(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	real(t, Deps{Listener: l, Executor: newScripted()})
+	realAgent(t, Deps{Listener: l, Executor: newScripted()})
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 		res, err := http.Get("http://" + l.Addr().String() + path)
 		require.NoError(t, err)

@@ -20,9 +20,10 @@ import (
 
 // stream is a text of n bytes in which every line is another one.
 func stream(n int) []byte {
-	b := make([]byte, n, n+8)
-	for i := 0; i < n; i += 8 {
-		copy(b[i:], fmt.Sprintf("%07d\n", i/8))
+	const line = 128
+	b := make([]byte, n)
+	for i := 0; i < n; i += line {
+		copy(b[i:], fmt.Sprintf("%0*d\n", line-1, i/line))
 	}
 	return b
 }
