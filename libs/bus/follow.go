@@ -31,7 +31,7 @@ type FollowConfig struct {
 	LastPerSubject bool
 	// MaxBatch is the largest number of messages of one call; 0 means DefaultBatch.
 	MaxBatch int
-	// Name is for the log.
+	// Name is for the log and the broker's monitoring.
 	Name string
 }
 
@@ -128,7 +128,7 @@ func (f *follower) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer f.remove(consumer)
+	defer f.remove(consumer.CachedInfo().Name)
 	messages, err := consumer.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(2*f.config.MaxBatch, followBytes), jetstream.PullExpiry(pullExpires),
 		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
@@ -210,11 +210,12 @@ func (f *follower) check(ctx context.Context) error {
 	return nil
 }
 
+// open is not interrupted when it is time to end: what it makes must be known to be removed.
 func (f *follower) open(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DefaultTimeout)
 	defer cancel()
 	c := jetstream.ConsumerConfig{
-		FilterSubjects: f.config.Filters, AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1,
+		Description: f.config.Name, FilterSubjects: f.config.Filters, AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next,
 		// If removing it fails, the broker removes it.
 		InactiveThreshold: 2 * pullHeartbeat,
@@ -233,13 +234,13 @@ func (f *follower) open(ctx context.Context) (jetstream.Consumer, error) {
 }
 
 // remove does not wait for a broker that is away: the broker forgets the consumer by itself.
-func (f *follower) remove(c jetstream.Consumer) {
+func (f *follower) remove(name string) {
 	if !f.bus.Connected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := f.bus.js.DeleteConsumer(ctx, f.config.Stream, c.CachedInfo().Name); err != nil {
+	if err := f.bus.js.DeleteConsumer(ctx, f.config.Stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		f.bus.logger.Debug("remove consumer", "stream", f.config.Stream, "error", err)
 	}
 }

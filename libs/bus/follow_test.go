@@ -73,9 +73,9 @@ func TestFollowIsExactAcrossBrokerRestarts(t *testing.T) {
 			appendFacts(t, b, fmt.Sprint(i), 10)
 			appendFacts(t, b, fmt.Sprint(i), 10) // duplicates are not stored
 			bustest.Restart(t, br, time.Duration(i)*time.Minute)
-			time.Sleep(time.Second)
+			pause(time.Second)
 		}
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		f.stop(t)
 		require.Equal(t, upTo(50), f.seqs)
 		requireNoConsumers(t, b, events.StreamLog)
@@ -95,7 +95,7 @@ func TestFollowBatchesWhatWaits(t *testing.T) {
 		b := bustest.Connect(t, bustest.Broker(t))
 		appendFacts(t, b, "pc", 1000)
 		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog, From: 301, MaxBatch: 200})
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		appendFacts(t, b, "one", 1)
 		synctest.Wait()
 		f.stop(t)
@@ -118,7 +118,7 @@ func TestFollowFiltersAndDeletedMessages(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, s.DeleteMsg(t.Context(), 2))
 		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog, Filters: []string{"events.agent.a.>"}})
-		time.Sleep(time.Second)
+		pause(time.Second)
 		f.stop(t)
 		require.Equal(t, []uint64{1, 3, 7}, f.seqs)
 	})
@@ -135,10 +135,10 @@ func TestFollowLastPerSubject(t *testing.T) {
 		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamObs, LastPerSubject: true})
 		synctest.Wait()
 		bustest.Restart(t, br, time.Second)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		_, err := b.JetStream().Publish(t.Context(), "obs.pc0", nil)
 		require.NoError(t, err)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		f.stop(t)
 		require.Equal(t, []uint64{7, 8, 9, 10}, f.seqs)
 	})
@@ -183,14 +183,14 @@ func TestFollowSeesThatTheLogIsNotWhatItKnows(t *testing.T) {
 
 		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog})
 		at := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog, From: 11})
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		require.Equal(t, []uint64{6, 7, 8, 9, 10}, f.seqs, "a reader without a checkpoint takes what is there")
 
 		// The broker comes back with an empty store while they follow.
 		require.NoError(t, b.JetStream().DeleteStream(t.Context(), events.StreamLog))
 		require.NoError(t, b.Ensure(t.Context(), bustest.Limits()))
 		bustest.Restart(t, br, time.Second)
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		<-f.ended
 		<-at.ended
 		require.ErrorAs(t, f.err, &reset)
@@ -202,9 +202,9 @@ func TestFollowOfAnIdleStreamStaysThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bustest.Connect(t, bustest.Broker(t))
 		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog})
-		time.Sleep(26 * time.Hour)
+		pause(26 * time.Hour)
 		appendFacts(t, b, "pc", 2)
-		time.Sleep(time.Millisecond)
+		pause(time.Millisecond)
 		f.stop(t)
 		require.Equal(t, upTo(2), f.seqs)
 	})
@@ -230,7 +230,7 @@ func TestFollowIsOrderedWhileTheReaderIsSlow(t *testing.T) {
 			msgs = append(msgs, &nats.Msg{Subject: fmt.Sprintf("heartbeat.pc%d", i), Data: make([]byte, 1000)})
 		}
 		require.NoError(t, b.PublishAll(t.Context(), msgs, 0))
-		time.Sleep(time.Hour)
+		pause(time.Hour)
 		cancel()
 		require.NoError(t, <-ended)
 		require.Equal(t, upTo(200), seqs)

@@ -195,13 +195,16 @@ func newSubscriptions() subscriptions {
 	return subscriptions{closing: ctx, close: cancel, running: &sync.WaitGroup{}}
 }
 
-// begin registers one subscription; its context ends with ctx or when the subscriber is closed.
+// begin registers one subscription; its context ends with ctx or when the subscriber is closed. It has no deadline: the
+// client would shorten its requests to that and then finds them too short for their heartbeat.
 func (s subscriptions) begin(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.closing, cancel)
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopOuter := context.AfterFunc(ctx, cancel)
+	stopClosing := context.AfterFunc(s.closing, cancel)
 	s.running.Add(1)
-	return ctx, func() {
-		stop()
+	return own, func() {
+		stopOuter()
+		stopClosing()
 		cancel()
 		s.running.Done()
 	}

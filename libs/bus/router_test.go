@@ -54,7 +54,7 @@ func transports(t *testing.T, test func(t *testing.T, make func(*bus.Bus) messag
 		return s
 	}
 	push := func(b *bus.Bus) message.Subscriber {
-		s, err := b.PushSubscriber(bus.PushConfig{Stream: events.StreamLog, Durable: "work", Filters: []string{agentFacts}})
+		s, err := b.PushSubscriber(bus.PushConfig{Stream: events.StreamLog, Durable: "work", Filters: []string{agentFacts, "audit.>"}})
 		require.NoError(t, err)
 		return s
 	}
@@ -117,7 +117,7 @@ func TestFailureIsTriedAgainWithGrowingDelay(t *testing.T) {
 			return nil
 		})
 		defer stop()
-		time.Sleep(time.Hour)
+		pause(time.Hour)
 		require.Len(t, got.at, 11)
 		at := time.Duration(0)
 		for i, want := range []float64{0, .25, .5, 1, 2, 4, 8, 16, 30, 30, 30} {
@@ -144,7 +144,7 @@ func TestPushKeepsOrderWhileAMessageIsTriedAgain(t *testing.T) {
 			return nil
 		})
 		defer stop()
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		require.Equal(t, []string{"pc-0", "pc-1", "pc-2", "pc-3"}, got.list())
 	})
 }
@@ -166,11 +166,11 @@ func TestMessageOfAKilledWorkerIsTakenOverInASecond(t *testing.T) {
 		var got seen
 		stop := start(t, alive, make(alive), func(_ context.Context, m bus.Stored) error { got.add(m); return nil })
 		defer stop()
-		time.Sleep(10 * time.Second)
+		pause(10 * time.Second)
 		require.Empty(t, got.list(), "while the worker lives its message is its own")
 		killed := time.Now()
 		dead.Conn().Close()
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		require.Equal(t, []string{"pc-0"}, got.list())
 		require.LessOrEqual(t, got.at[0].Sub(killed), 1100*time.Millisecond)
 		stopDead()
@@ -189,7 +189,7 @@ func TestStopWaitsForTheHandlerAndLosesNothing(t *testing.T) {
 		appendFacts(t, b, "pc", 6)
 		for len(got.list()) < 6 {
 			stop := start(t, b, make(b), slow)
-			time.Sleep(4 * time.Second) // in the middle of the second one
+			pause(4 * time.Second) // in the middle of the second one
 			stop()
 		}
 		require.Equal(t, []string{"pc-0", "pc-1", "pc-2", "pc-3", "pc-4", "pc-5"}, got.list())
@@ -204,14 +204,14 @@ func TestStopInterruptsWhoTakesTooLong(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		time.Sleep(time.Second)
+		pause(time.Second)
 		begin := time.Now()
 		stop()
 		require.Equal(t, bus.DrainTimeout, time.Since(begin))
 		var got seen
 		stop = start(t, b, make(b), func(_ context.Context, m bus.Stored) error { got.add(m); return nil })
 		defer stop()
-		time.Sleep(2 * time.Second)
+		pause(2 * time.Second)
 		require.Equal(t, []string{"pc-0"}, got.list())
 	})
 }
@@ -229,7 +229,7 @@ func TestPermanentErrorIsParkedWithItsReason(t *testing.T) {
 			return nil
 		})
 		defer stop()
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		require.Equal(t, []string{"pc-1"}, got.list())
 		dead, ok, err := b.LastRaw(t.Context(), events.StreamDead, "dead.>")
 		require.NoError(t, err)
@@ -256,7 +256,7 @@ func TestWhatIsNoFactIsParked(t *testing.T) {
 		require.NoError(t, b.Conn().Publish("events.agent.pc.grouped", []byte("{")))
 		stop := start(t, b, sub, func(context.Context, bus.Stored) error { t.Error("called"); return nil })
 		defer stop()
-		time.Sleep(time.Second)
+		pause(time.Second)
 		dead, ok, err := b.LastRaw(t.Context(), events.StreamDead, "dead.>")
 		require.NoError(t, err)
 		require.True(t, ok)
@@ -276,7 +276,7 @@ func TestPanicIsTriedAgain(t *testing.T) {
 			return nil
 		})
 		defer stop()
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		require.Equal(t, 3, calls)
 	})
 }
@@ -293,10 +293,10 @@ func TestHandlersSurviveABrokerRestart(t *testing.T) {
 			appendFacts(t, b, pc, 2)
 			synctest.Wait()
 			bustest.Restart(t, br, 5*time.Second)
-			time.Sleep(2 * time.Second)
+			pause(2 * time.Second)
 		}
 		appendFacts(t, b, "end", 1)
-		time.Sleep(time.Second)
+		pause(time.Second)
 		require.Equal(t, []string{"0-0", "0-1", "1-0", "1-1", "2-0", "2-1", "end-0"}, got.list())
 	})
 }
@@ -308,9 +308,9 @@ func TestIdleHandlersStayThere(t *testing.T) {
 		var got seen
 		stop := start(t, b, make(b), func(_ context.Context, m bus.Stored) error { got.add(m); return nil })
 		defer stop()
-		time.Sleep(26 * time.Hour)
+		pause(26 * time.Hour)
 		appendFacts(t, b, "pc", 1)
-		time.Sleep(10 * time.Millisecond)
+		pause(10 * time.Millisecond)
 		require.Equal(t, []string{"pc-0"}, got.list())
 	})
 }
@@ -332,7 +332,7 @@ func TestUrgentWorkPassesAHugeOne(t *testing.T) {
 		appendFacts(t, b, "huge", 1)
 		begin := time.Now()
 		appendFacts(t, b, "urgent", 5)
-		time.Sleep(2 * time.Minute)
+		pause(2 * time.Minute)
 		require.Equal(t, []string{"urgent-0", "urgent-1", "urgent-2", "urgent-3", "urgent-4", "huge-0"}, got.list())
 		require.Less(t, got.at[4].Sub(begin), time.Second)
 	})
@@ -346,7 +346,7 @@ func TestTroubleReachesEveryFactAtLeastOnce(t *testing.T) {
 			bustest.Duplicate(1, 0.3), bustest.RandomFail(2, 0.3))
 		defer stop()
 		appendFacts(t, b, "pc", 50)
-		time.Sleep(time.Hour)
+		pause(time.Hour)
 		ids := map[string]bool{}
 		for _, id := range got.list() {
 			ids[id] = true
@@ -383,7 +383,7 @@ func TestTraceGoesOnInTheHandler(t *testing.T) {
 			got = trace.SpanContextFromContext(ctx)
 			return nil
 		})
-		time.Sleep(time.Second)
+		pause(time.Second)
 		stop()
 		require.Equal(t, "0af7651916cd43dd8448eb211c80319c", got.TraceID().String())
 	})
@@ -418,7 +418,7 @@ func TestMetrics(t *testing.T) {
 			}
 			return nil
 		})
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		stop()
 		families, err := reg.Gather()
 		require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,10 +60,10 @@ func TestTimersFireToTheMillisecondAcrossBrokerRestarts(t *testing.T) {
 			require.NoError(t, b.SetTimer(t.Context(), want[i]))
 		}
 		for range 5 {
-			time.Sleep(70 * time.Minute)
+			pause(70 * time.Minute)
 			bustest.Restart(t, br, 10*time.Minute)
 		}
-		time.Sleep(24 * time.Hour)
+		pause(24 * time.Hour)
 		require.Equal(t, want, got.all)
 		late := 0
 		for i := range want {
@@ -87,7 +88,7 @@ func TestTimerInThePastFiresAtOnce(t *testing.T) {
 		defer stop()
 		begin := time.Now()
 		require.NoError(t, b.SetTimer(t.Context(), tick("old", begin.Add(-time.Hour))))
-		time.Sleep(time.Second)
+		pause(time.Second)
 		require.Len(t, got.all, 1)
 		require.LessOrEqual(t, got.at[0].Sub(begin), 300*time.Millisecond)
 	})
@@ -108,28 +109,28 @@ func TestSettingATimerAgainChangesNothing(t *testing.T) {
 		require.True(t, set())
 		later := timer
 		later.At = timer.At.Add(time.Hour)
-		time.Sleep(10 * time.Minute)
+		pause(10 * time.Minute)
 		require.NoError(t, b.SetTimer(ctx, later), "the first instant stands")
 
 		var got fired
-		fail := true
+		var handled atomic.Bool
 		stop := startTimers(t, b, func(_ context.Context, timer bus.Timer) error {
 			got.add(timer)
-			if fail {
+			if !handled.Load() {
 				return errors.New("not yet")
 			}
 			return nil
 		})
 		defer stop()
-		time.Sleep(55 * time.Minute)
+		pause(55 * time.Minute)
 		require.True(t, set(), "due and not handled")
-		fail = false
-		time.Sleep(time.Minute)
+		handled.Store(true)
+		pause(time.Minute)
 		require.False(t, set())
 		require.Equal(t, timer, got.all[len(got.all)-1])
 		require.WithinDuration(t, timer.At, got.at[0], 3*time.Millisecond)
 		n := len(got.all)
-		time.Sleep(2 * time.Hour)
+		pause(2 * time.Hour)
 		require.Len(t, got.all, n)
 	})
 }
@@ -165,10 +166,10 @@ func TestEveryTimerFires(t *testing.T) {
 			defer stop()
 			var keys []string
 			for i, a := range acts {
-				time.Sleep(a.wait)
+				pause(a.wait)
 				if a.due == 0 {
 					bustest.Restart(t, br, time.Second)
-					time.Sleep(time.Second)
+					pause(time.Second)
 					continue
 				}
 				key := fmt.Sprint(i)
@@ -177,7 +178,7 @@ func TestEveryTimerFires(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(time.Minute)
+			pause(time.Minute)
 			seen := map[string]bool{}
 			for i, timer := range got.all {
 				seen[timer.Key] = true
