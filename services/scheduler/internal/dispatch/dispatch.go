@@ -1,0 +1,232 @@
+// Package dispatch turns an ExecRequested into commands for agents, and takes them out again when the exec's time is up.
+//
+// Contract, step by step; each is decided on the fold of the exec's own facts and appended against its last sequence:
+//
+//  1. ExecPlanned decides who runs it. It rests on the fleet, so the fold must hold everything the log held when the
+//     request arrived. One message: a plan is never torn, and two schedulers can't both decide it.
+//  2. The version is pinned in the bucket script_current, before the first command.
+//  3. WaveReleased, with the last sequence of EXEC, lets a wave go out; then its commands are stored, every one
+//     acknowledged, under message ids made of exec, wave and subject; then WaveDispatched.
+//
+// Whoever finds WaveReleased without WaveDispatched scans EXEC from the recorded sequence and sends only what is missing:
+// a duplicate would be stored once and heard twice. Between two pages of commands the exec's facts are read again; an exec
+// that has ended is not sent any further and what was sent is deleted.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"kanade/libs/bus"
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+	"kanade/services/scheduler/internal/supervisor"
+)
+
+// Durable is the name of the consumer and handler of requests; renaming it dispatches everything again.
+const Durable = "dispatch"
+
+// page is how many commands go out between two looks at the exec.
+const page = 1000
+
+// Dispatcher handles ExecRequested and expiries. Safe for concurrent use.
+type Dispatcher struct {
+	bus    *bus.Bus
+	fold   *supervisor.Supervisor
+	logger *slog.Logger
+}
+
+// New makes a dispatcher on a fold.
+func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Dispatcher {
+	return &Dispatcher{bus: b, fold: fold, logger: logger}
+}
+
+// Filters are the subjects of the facts that Requested handles.
+func Filters() []string { return []string{events.FactFilter(events.AggregateExec, "requested")} }
+
+// Requested handles one ExecRequested to the end. Repeating it does what is missing.
+func (d *Dispatcher) Requested(ctx context.Context, m bus.Stored) error {
+	for {
+		x, err := d.load(ctx, m.Subject)
+		if err != nil {
+			return err
+		}
+		err = d.advance(ctx, x)
+		if !errors.Is(err, bus.ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// advance does everything that is missing; ErrConflict asks to fold again.
+func (d *Dispatcher) advance(ctx context.Context, x *exec) error {
+	if x.ended {
+		return nil
+	}
+	if x.planned == nil {
+		if err := d.plan(ctx, x); err != nil {
+			return err
+		}
+	}
+	if len(x.planned.Waves) == 0 {
+		return nil
+	}
+	if err := d.bus.PutView(ctx, events.BucketScriptCurrent, x.requested.JobID, []byte(x.requested.Version), x.requestedSeq); err != nil {
+		if !errors.Is(err, bus.ErrForeign) {
+			return fmt.Errorf("pin version of job %s for exec %s: %w", x.requested.JobID, x.id, err)
+		}
+		if err := d.repin(ctx, x); err != nil {
+			return err
+		}
+	}
+	for i := range x.planned.Waves {
+		if err := d.wave(ctx, x, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repin covers a pin that an old backend or CLI has left.
+func (d *Dispatcher) repin(ctx context.Context, x *exec) error {
+	v, _, err := d.bus.View(ctx, events.BucketScriptCurrent, x.requested.JobID)
+	if err == nil {
+		err = d.bus.ReplaceView(ctx, events.BucketScriptCurrent, x.requested.JobID, []byte(x.requested.Version), x.requestedSeq, v.Revision)
+	}
+	if err != nil {
+		return fmt.Errorf("pin version of job %s for exec %s: %w", x.requested.JobID, x.id, err)
+	}
+	return nil
+}
+
+func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
+	plan, err := catalog.ParsePlanDocument(x.requested.Plan)
+	if err != nil {
+		return bus.Permanent(fmt.Errorf("plan exec %s: %w", x.id, err))
+	}
+	if err := d.fold.Fresh(ctx); err != nil {
+		return fmt.Errorf("plan exec %s: %w", x.id, err)
+	}
+	now, err := d.bus.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("plan exec %s: %w", x.id, err)
+	}
+	var p events.ExecPlanned
+	d.fold.Read(func(s *domain.State) { p = domain.Plan(*x.requested, plan, s.Fleet, now) })
+	if err := d.append(ctx, x, p, now, "planned"); err != nil {
+		return err
+	}
+	x.planned = &p
+	return nil
+}
+
+// wave releases and sends one wave, whatever of that is missing.
+func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
+	if x.dispatched[wave] {
+		return nil
+	}
+	now, err := d.bus.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
+	}
+	from, resumed := x.released[wave]
+	if !resumed {
+		if from, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
+			return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
+		}
+		if err := d.append(ctx, x, events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}, now, "released", strconv.Itoa(wave)); err != nil {
+			return err
+		}
+	}
+	commands := domain.Commands(*x.requested, *x.planned, wave)
+	missing := commands
+	if resumed {
+		sent, err := d.sent(ctx, x.id, from)
+		if err != nil {
+			return err
+		}
+		missing = missing[:0:0]
+		for _, c := range commands {
+			if _, ok := sent[c.MessageID]; !ok {
+				missing = append(missing, c)
+			}
+		}
+	}
+	if stopped, err := d.send(ctx, x, missing); err != nil || stopped {
+		return err
+	}
+	return d.waveDispatched(ctx, x, wave, len(commands))
+}
+
+func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, wave, commands int) error {
+	last, err := d.bus.LastSeq(ctx, events.StreamExec)
+	if err != nil {
+		return fmt.Errorf("dispatch wave %d of exec %s: %w", wave, x.id, err)
+	}
+	now, err := d.bus.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("dispatch wave %d of exec %s: %w", wave, x.id, err)
+	}
+	p := events.WaveDispatched{ExecID: x.id, Wave: wave, Commands: commands, ExecStreamSequence: last}
+	return d.append(ctx, x, p, now, "dispatched", strconv.Itoa(wave))
+}
+
+// send stores commands page by page. Between pages it looks at the exec; stopped says that it has ended meanwhile, and
+// that what was sent is gone.
+func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Command) (stopped bool, err error) {
+	for len(commands) > 0 {
+		n := min(page, len(commands))
+		messages := make([]*nats.Msg, n)
+		for i, c := range commands[:n] {
+			body, err := c.Body.MarshalJSON()
+			if err != nil {
+				return false, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
+			}
+			messages[i] = &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{events.HeaderMsgID: {c.MessageID}}}
+			if trace := bus.TraceParent(ctx); trace != "" {
+				messages[i].Header.Set(events.HeaderTraceParent, trace)
+			}
+		}
+		if err := d.bus.PublishAll(ctx, messages, 0); err != nil {
+			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
+		}
+		if commands = commands[n:]; len(commands) == 0 {
+			return false, nil
+		}
+		now, err := d.load(ctx, x.id)
+		if err != nil {
+			return false, err
+		}
+		if now.ended {
+			return true, d.remove(ctx, now)
+		}
+	}
+	return false, nil
+}
+
+// append stores a fact of the exec against its last sequence, caused by its request.
+func (d *Dispatcher) append(ctx context.Context, x *exec, p events.Payload, now time.Time, parts ...string) error {
+	e, err := events.New(p, events.Meta{
+		ID: events.DeriveID(x.id, parts...), Source: supervisor.Source, Time: now, Actor: supervisor.Actor,
+		CausationID: x.requestID, CorrelationID: x.id,
+	})
+	if err != nil {
+		return bus.Permanent(err)
+	}
+	seq, err := d.bus.Append(ctx, e, x.lastSeq)
+	if err != nil {
+		return err
+	}
+	x.lastSeq = seq
+	return nil
+}

@@ -1,0 +1,142 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+)
+
+// Expire handles the timer of an exec whose time is up: it settles what is still open and takes the commands out of EXEC.
+func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
+	for {
+		x, err := d.load(ctx, t.Key)
+		if bus.IsPermanent(err) {
+			return nil // the exec itself has been forgotten
+		}
+		if err != nil {
+			return err
+		}
+		if !x.expired {
+			err = d.expire(ctx, x, t)
+		}
+		if err == nil {
+			return d.remove(ctx, x)
+		}
+		if !errors.Is(err, bus.ErrConflict) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (d *Dispatcher) expire(ctx context.Context, x *exec, t bus.Timer) error {
+	if err := d.fold.Fresh(ctx); err != nil {
+		return fmt.Errorf("expire exec %s: %w", x.id, err)
+	}
+	var p events.ExecExpired
+	found := false
+	d.fold.Read(func(s *domain.State) {
+		if e := s.Execs[x.id]; e != nil {
+			p, found = domain.Expire(e, t.At), true
+		}
+	})
+	if !found {
+		return nil // another scheduler was first
+	}
+	return d.append(ctx, x, p, t.At, "expired")
+}
+
+// commandID is the beginning of the message ids of an exec's commands.
+func commandID(execID string) string { return execID + "/" }
+
+// sent finds the commands of an exec that EXEC holds after a sequence: message id to sequence. It reads headers only.
+func (d *Dispatcher) sent(ctx context.Context, execID string, after uint64) (map[string]uint64, error) {
+	last, err := d.bus.LastSeq(ctx, events.StreamExec)
+	if err != nil {
+		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
+	}
+	return d.scan(ctx, execID, after, last)
+}
+
+func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64) (map[string]uint64, error) {
+	found := map[string]uint64{}
+	if last <= after {
+		return found, nil
+	}
+	stream, err := d.bus.JetStream().Stream(ctx, events.StreamExec)
+	if err != nil {
+		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
+	}
+	if first := stream.CachedInfo().State.FirstSeq; first > last {
+		return found, nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
+	}
+	defer d.bus.JetStream().DeleteConsumer(context.WithoutCancel(ctx), events.StreamExec, consumer.CachedInfo().Name) //nolint:errcheck // it goes by itself
+	pending := consumer.CachedInfo().NumPending
+	for pending > 0 {
+		batch, err := consumer.FetchNoWait(page)
+		if err != nil {
+			return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
+		}
+		got := false
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
+			}
+			got, pending = true, meta.NumPending
+			if id := m.Headers().Get(events.HeaderMsgID); strings.HasPrefix(id, commandID(execID)) {
+				found[id] = meta.Sequence.Stream
+			}
+			if meta.Sequence.Stream >= last {
+				return found, nil
+			}
+		}
+		if err := batch.Error(); err != nil || !got {
+			return nil, fmt.Errorf("look for commands of exec %s: the scan ended early: %w", execID, errors.Join(err, bus.ErrUnavailable))
+		}
+	}
+	return found, nil
+}
+
+// remove deletes what the exec's waves have left in EXEC, so that nobody who comes back hears it.
+func (d *Dispatcher) remove(ctx context.Context, x *exec) error {
+	first, last := ^uint64(0), x.sentUpTo
+	for wave, seq := range x.released {
+		first = min(first, seq)
+		if !x.dispatched[wave] {
+			var err error
+			if last, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
+				return fmt.Errorf("remove commands of exec %s: %w", x.id, err)
+			}
+		}
+	}
+	if len(x.released) == 0 {
+		return nil
+	}
+	found, err := d.scan(ctx, x.id, first, last)
+	if err != nil {
+		return err
+	}
+	stream, err := d.bus.JetStream().Stream(ctx, events.StreamExec)
+	if err != nil {
+		return fmt.Errorf("remove commands of exec %s: %w", x.id, err)
+	}
+	for id, seq := range found {
+		if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return fmt.Errorf("remove command %s: %w", id, err)
+		}
+	}
+	return nil
+}

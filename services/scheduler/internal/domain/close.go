@@ -1,0 +1,37 @@
+package domain
+
+import (
+	"time"
+
+	"kanade/libs/events"
+)
+
+// Close decides whether an exec has ended: every wave is out and every expected endpoint has answered. Where nobody was
+// expected it ends when whoever else is in the plan has answered; where nobody is in it at all, at once.
+func Close(x *Exec) (events.ExecClosed, bool) {
+	if !x.Planned || x.Ended() || x.Dispatched < x.Waves || x.Totals.Open() > 0 {
+		return events.ExecClosed{}, false
+	}
+	if x.Totals.ExpectedCount() == 0 && x.Totals.OthersOpen() > 0 {
+		return events.ExecClosed{}, false
+	}
+	closed := events.ExecClosed{ExecID: x.ID, Outcome: x.Totals.Outcome(), Totals: x.Totals.Clone()}
+	if len(x.Targets) == 0 {
+		closed.Reason = events.ReasonNoTarget
+	}
+	return closed, true
+}
+
+// Expire decides the end of an exec whose time is up. It keeps the outcome that it has; otherwise the exec is expired.
+func Expire(x *Exec, at time.Time) events.ExecExpired {
+	copied := Exec{Targets: make(map[string]events.Target, len(x.Targets)), Totals: x.Totals.Clone()}
+	for pc, t := range x.Targets {
+		copied.Targets[pc] = t
+	}
+	copied.expire(0, at)
+	outcome := x.Outcome
+	if outcome == "" {
+		outcome = events.OutcomeExpired
+	}
+	return events.ExecExpired{ExecID: x.ID, Outcome: outcome, Totals: copied.Totals}
+}

@@ -1,0 +1,108 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+)
+
+// savedName is the object of the fold; its form is part of the name, so that another version's is not read.
+const savedName = "fold-v1"
+
+// load takes the saved fold over, if there is one that can be read.
+func (s *Supervisor) load(ctx context.Context) error {
+	state, err := s.read(ctx)
+	switch {
+	case errors.Is(err, bus.ErrUnavailable):
+		return err
+	case errors.Is(err, bus.ErrNotFound):
+		return nil
+	case err != nil:
+		s.logger.Warn("the saved fold can't be read; folding the log from the beginning", "error", err)
+		return nil
+	}
+	s.mu.Lock()
+	s.state, s.saved = state, state.Position
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
+	object, err := s.bus.GetObject(ctx, events.StoreSchedulerState, savedName)
+	if err != nil {
+		return nil, err
+	}
+	defer object.Close()
+	dec, err := zstd.NewReader(object, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("read fold: %w", err)
+	}
+	defer dec.Close()
+	data, err := io.ReadAll(dec)
+	if err != nil {
+		return nil, fmt.Errorf("read fold: %w", err)
+	}
+	state := domain.New()
+	if err := json.Unmarshal(data, state); err != nil {
+		return nil, fmt.Errorf("read fold: %w", err)
+	}
+	state.TouchAll()
+	return state, nil
+}
+
+// saves saves the fold from time to time, and once more at the end.
+func (s *Supervisor) saves(ctx context.Context) error {
+	for wait(ctx, saveEvery) == nil {
+		s.save(ctx)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if s.bus.Connected() {
+		s.save(last)
+	}
+	return nil
+}
+
+// save stores the fold unless a later one is stored already. Two that save at once may leave the earlier one: then a
+// start folds a little more.
+func (s *Supervisor) save(ctx context.Context) {
+	s.mu.RLock()
+	position := s.state.Position
+	var data []byte
+	var err error
+	if position > s.saved {
+		data, err = json.Marshal(s.state)
+	}
+	s.mu.RUnlock()
+	if data == nil && err == nil {
+		return
+	}
+	if err == nil {
+		err = s.write(ctx, data)
+	}
+	if err != nil {
+		s.logger.Warn("save the fold; the next start folds more of the log", "sequence", position, "error", err)
+		return
+	}
+	s.mu.Lock()
+	s.saved = position
+	s.mu.Unlock()
+}
+
+func (s *Supervisor) write(ctx context.Context, data []byte) error {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	return s.bus.PutObject(ctx, events.StoreSchedulerState, savedName, bytes.NewReader(enc.EncodeAll(data, nil)))
+}

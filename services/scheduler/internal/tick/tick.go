@@ -1,0 +1,183 @@
+// Package tick ends nominal ticks: it puts each into the ledger once, and makes the execs of those that fired.
+//
+// Contract. A due timer only says that it is time to look. What is due is decided on the fold, which must hold everything
+// the log held when the timer arrived, by pure functions of domain; each tick is appended against the schedule's last
+// sequence, so that two schedulers can't both end it, and an edit in between is seen. A fired tick carries the whole
+// ExecRequested; that is copied to the exec's own subject by whoever sees the tick (Fired), under a derived id: a crash in
+// between loses nothing and doubles nothing.
+package tick
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"kanade/libs/bus"
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+	"kanade/services/scheduler/internal/supervisor"
+)
+
+// FiredDurable is the name of the consumer and handler of ticks that fired.
+const FiredDurable = "fired"
+
+// FiredFilters are the subjects of the facts that Fired handles.
+func FiredFilters() []string { return []string{events.FactFilter(events.AggregateSchedule, "ticked")} }
+
+// Ticker handles due ticks. Safe for concurrent use.
+type Ticker struct {
+	bus    *bus.Bus
+	fold   *supervisor.Supervisor
+	logger *slog.Logger
+}
+
+// New makes a ticker on a fold.
+func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Ticker {
+	return &Ticker{bus: b, fold: fold, logger: logger}
+}
+
+// Due handles a timer of kind tick: it ends every tick of the schedule that is due.
+func (k *Ticker) Due(ctx context.Context, t bus.Timer) error {
+	for {
+		err := k.due(ctx, t)
+		if !errors.Is(err, bus.ErrConflict) || ctx.Err() != nil {
+			// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
+			k.fold.TouchSchedule(t.Key)
+			return err
+		}
+	}
+}
+
+func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
+	now, err := k.bus.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+	}
+	if now.Before(t.At) {
+		now = t.At // the clock is behind by the way of an answer, and the timer is not early
+	}
+	if err := k.fold.Fresh(ctx); err != nil {
+		return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+	}
+	var ticks []tick
+	var lastSeq uint64
+	k.fold.Read(func(s *domain.State) {
+		if x := s.Schedules[t.Key]; x != nil {
+			lastSeq, ticks = x.LastSeq, decide(s, x, now)
+		}
+	})
+	for _, x := range ticks {
+		if lastSeq, err = k.append(ctx, t.Key, x, lastSeq, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tick is a decided tick with what its exec needs.
+type tick struct {
+	domain.Tick
+	versionSeq uint64
+	jobID      string
+	target     catalog.Target
+	deadline   time.Time
+}
+
+func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
+	minute := now.Truncate(time.Minute)
+	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 {
+		spec := x.Current().Spec()
+		every, _ := spec.Every()
+		return []tick{{
+			Tick:       domain.Tick{Version: x.Current(), Outcome: events.TickFired, From: minute, To: minute, Count: 1},
+			versionSeq: x.Current().Seq, jobID: spec.JobID, target: catalog.Target{PCs: due}, deadline: minute.Add(every),
+		}}
+	}
+	var ticks []tick
+	for _, d := range domain.Ticks(x, now, s.Local(), s.BusyExec(x.ID)) {
+		spec := d.Version.Spec()
+		deadline, ok := spec.Next(d.To, s.Local())
+		if !ok {
+			deadline = d.To.Add(domain.KeepCommands)
+		}
+		ticks = append(ticks, tick{Tick: d, versionSeq: d.Version.Seq, jobID: spec.JobID, target: spec.Target, deadline: deadline})
+	}
+	return ticks
+}
+
+func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time) (uint64, error) {
+	p := events.ScheduleTicked{
+		ID: id, ScheduleSequence: t.versionSeq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
+	}
+	if t.Fires() {
+		exec, err := k.request(ctx, id, t)
+		if err != nil {
+			return 0, err
+		}
+		if p.Exec = exec; exec == nil {
+			p.Outcome, p.Reason = events.TickSkipped, events.TickReasonJobGone
+		}
+	}
+	e, err := events.New(p, events.Meta{
+		ID: events.DeriveID(id, "tick", t.From.UTC().Format(time.RFC3339Nano), t.To.UTC().Format(time.RFC3339Nano)), Source: supervisor.Source,
+		Time: now, Actor: events.NewActor("schedule", id), CorrelationID: id,
+	})
+	if err != nil {
+		return 0, err
+	}
+	return k.bus.Append(ctx, e, expected)
+}
+
+// request is the exec of a tick; nil when the job is gone.
+func (k *Ticker) request(ctx context.Context, scheduleID string, t tick) (*events.ExecRequested, error) {
+	stored, ok, err := k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, t.jobID))
+	if err != nil {
+		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	payload, err := stored.Payload()
+	if err != nil {
+		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+	}
+	job, ok := payload.(events.JobSaved)
+	if !ok {
+		return nil, nil
+	}
+	manifest, err := catalog.ParseManifestDocument(job.DocumentRevision.Document)
+	if err != nil {
+		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+	}
+	exec, err := domain.Request(t.Tick, scheduleID, job, stored.Seq, manifest.Execute.Resolve(), t.target, t.deadline)
+	if err != nil {
+		return nil, fmt.Errorf("request exec of schedule %s: %w", scheduleID, err)
+	}
+	return &exec, nil
+}
+
+// Fired handles a tick: one that fired has its ExecRequested copied to the exec's own subject, once.
+func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
+	p, err := m.Payload()
+	if err != nil {
+		return bus.Permanent(err)
+	}
+	t, ok := p.(events.ScheduleTicked)
+	if !ok || t.Exec == nil {
+		return nil
+	}
+	e, err := events.New(*t.Exec, events.Meta{
+		ID: events.DeriveID(t.Exec.ExecID, "requested"), Source: supervisor.Source, Time: m.Time, Actor: m.Actor,
+		CausationID: m.ID, CorrelationID: t.Exec.ExecID,
+	})
+	if err != nil {
+		return bus.Permanent(err)
+	}
+	if _, err := k.bus.Append(ctx, e, 0); err != nil && !errors.Is(err, bus.ErrConflict) {
+		return err
+	}
+	return nil
+}
