@@ -30,7 +30,7 @@ const demoTimeout = time.Minute
 
 // demo shows the whole way on this machine: jobs and a schedule are registered, a job runs, and what came of it is read
 // back. It uses the API as anybody would. The error is not nil unless the job succeeded.
-func (a *app) demo(ctx context.Context, s *up.System, hint string) error {
+func (a *app) demo(ctx context.Context, s *up.System) error {
 	api, err := client.New(s.URL, s.Home.APIToken, s.Home.Path("api-token"))
 	if err != nil {
 		return err
@@ -49,7 +49,6 @@ func (a *app) demo(ctx context.Context, s *up.System, hint string) error {
 	if err := a.demoTicks(ctx, api); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	a.demoNext(s, hint)
 	return nil
 }
 
@@ -158,17 +157,4 @@ func (a *app) demoTicks(ctx context.Context, api *client.Client) error {
 		fmt.Fprintf(a.out, "  %s\n", dueText(d))
 	}
 	return nil
-}
-
-func (a *app) demoNext(s *up.System, hint string) {
-	fmt.Fprintln(a.out, "\nWhat to try next, in another terminal:")
-	if hint != "" {
-		fmt.Fprintln(a.out, "  "+strings.ReplaceAll(hint, "\n", "\n  "))
-	}
-	for _, command := range []string{
-		"agent list", "exec disk-free --all --wait", "result list", "schedule ticks " + demoSchedule, "events tail --from 1", "--help",
-	} {
-		fmt.Fprintf(a.out, "  %s %s\n", executable(), command)
-	}
-	fmt.Fprintf(a.out, "or open %s\n", s.URL)
 }

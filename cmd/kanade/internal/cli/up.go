@@ -44,7 +44,9 @@ func (c *upCmd) Run(ctx context.Context, a *app) error {
 	}
 	c.greet(a.out, s)
 	if c.Demo {
-		err = a.demo(ctx, s, c.hint(s))
+		if err = a.demo(ctx, s); err == nil {
+			c.next(a.out, s)
+		}
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -81,12 +83,31 @@ func (c *upCmd) greet(w io.Writer, s *up.System) {
 		agent = "agent " + s.PC
 	}
 	fmt.Fprintf(w, "kanade is up, in one process: broker, api, projector, scheduler, %s.\n", agent)
-	t := newTable(w, "  API", s.URL)
-	t.row("  broker", s.BrokerURL)
-	t.row("  data", s.Home.Dir)
-	t.row("  token", s.Home.Path("api-token"))
-	t.row("  log", s.Home.Path("kanade.log"))
-	_ = t.end() // a terminal that is gone reads nothing
+	for _, line := range [][2]string{
+		{"API", s.URL}, {"broker", s.BrokerURL}, {"data", s.Home.Dir}, {"token", s.Home.Path("api-token")}, {"log", s.Home.Path("kanade.log")},
+	} {
+		fmt.Fprintf(w, "  %-8s  %s\n", line[0], line[1])
+	}
+}
+
+// next says what to try after the demo.
+func (c *upCmd) next(w io.Writer, s *up.System) {
+	if c.Once {
+		fmt.Fprintf(w, "\nThat was all; the data stays. `%s up --demo` stays up. What to try then, in another terminal:\n", executable())
+	} else {
+		fmt.Fprintln(w, "\nWhat to try next, in another terminal:")
+	}
+	if hint := c.hint(s); hint != "" {
+		fmt.Fprintln(w, "  "+strings.ReplaceAll(hint, "\n", "\n  "))
+	}
+	for _, command := range []string{
+		"agent list", "exec disk-free --all --wait", "result list", "schedule ticks " + demoSchedule, "events tail --from 1", "--help",
+	} {
+		fmt.Fprintf(w, "  %s %s\n", executable(), command)
+	}
+	if !c.Once {
+		fmt.Fprintf(w, "or open %s\n", s.URL)
+	}
 }
 
 // hint is the line that lets the command line find this system; empty when it does by itself.

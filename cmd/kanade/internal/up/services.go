@@ -11,13 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"kanade/libs/bus"
 	"kanade/libs/bus/broker"
 	"kanade/services/agent"
 	"kanade/services/api"
+	"kanade/services/projector"
+	"kanade/services/scheduler"
 )
 
 // service is one part: its name and its Run, on a connection of its own.
@@ -27,17 +26,25 @@ type service struct {
 }
 
 // services lists the parts in the order in which they start.
-func (s *System) services(c Config, listener net.Listener, metrics *prometheus.Registry) []service {
+func (s *System) services(c Config, listener net.Listener) []service {
 	readModel := s.Home.Path("readmodel")
 	list := []service{
+		{"projector", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
+			return projector.Run(ctx, projector.Config{ReadModelDir: readModel}, projector.Deps{Bus: b, Logger: logger, Metrics: s.metrics})
+		}},
+		{"scheduler", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
+			return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{
+				Bus: b, Logger: logger, Metrics: s.metrics, Ready: func() { close(s.scheduling) },
+			})
+		}},
 		{"api", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
 			return api.Run(ctx, api.Config{ReadModelDir: readModel, AuthToken: s.Home.APIToken},
-				api.Deps{Bus: b, Listener: listener, Logger: logger, Metrics: metrics})
+				api.Deps{Bus: b, Listener: listener, Logger: logger, Metrics: s.metrics})
 		}},
 	}
 	if c.Agent {
 		list = append(list, service{"agent", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
-			return agent.Run(ctx, agent.Config{ID: s.PC, Data: s.Home.Path("agent")}, agent.Deps{Bus: b, Logger: logger, Metrics: metrics})
+			return agent.Run(ctx, agent.Config{ID: s.PC, Data: s.Home.Path("agent")}, agent.Deps{Bus: b, Logger: logger, Metrics: s.metrics})
 		}})
 	}
 	return list
@@ -45,21 +52,21 @@ func (s *System) services(c Config, listener net.Listener, metrics *prometheus.R
 
 // startServices starts all of them. The listener belongs to the api afterwards.
 func (s *System) startServices(ctx context.Context, c Config, b *broker.Broker, listener net.Listener) error {
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.Agent {
 		s.PC = c.PC
 		if s.PC == "" {
 			s.PC = hostID()
 		}
 	}
-	list := s.services(c, listener, metrics)
+	list := s.services(c, listener)
 	connections := make([]*bus.Bus, len(list))
 	for i, x := range list {
-		var err error
-		if connections[i], err = s.connect(ctx, b, x.name); err != nil {
+		c, err := s.connect(ctx, b, x.name)
+		if err != nil {
 			return err
 		}
+		connections[i] = c
+		s.closers = append(s.closers, func() error { c.Close(); return nil })
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -70,18 +77,23 @@ func (s *System) startServices(ctx context.Context, c Config, b *broker.Broker, 
 	return nil
 }
 
-// ready waits until the API says that all it needs is there, and gives up when a service ends or ctx does.
+// ready waits until the scheduler works and the API says that all it needs is there, and gives up when a service ends or
+// ctx does.
 func (s *System) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %s; see %s", readyTimeout, s.Home.Path("kanade.log")))
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	scheduling := s.scheduling
 	for {
-		if err := askReady(ctx, client, s.URL); err == nil {
+		if scheduling == nil && askReady(ctx, client, s.URL) == nil {
 			return nil
 		}
 		select {
+		case <-scheduling:
+			scheduling = nil
+			continue
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.done:

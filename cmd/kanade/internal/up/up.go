@@ -20,6 +20,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"kanade/cmd/kanade/internal/home"
 	"kanade/libs/bus"
 	"kanade/libs/bus/broker"
@@ -56,20 +59,23 @@ type System struct {
 	PC string
 
 	logger  *slog.Logger
-	closers []func() error // in the order of opening
+	metrics *prometheus.Registry // of all parts; the api shows it
+	closers []func() error       // in the order of opening
 	cancel  context.CancelFunc
 	stopped sync.Once
 	result  error
 
-	work  sync.WaitGroup
-	done  chan struct{} // closed when a service has ended by itself
-	mu    sync.Mutex
-	ended []error
+	work       sync.WaitGroup
+	scheduling chan struct{} // closed when the scheduler works
+	done       chan struct{} // closed when a service has ended by itself
+	mu         sync.Mutex
+	ended      []error
 }
 
 // Start starts everything. Errors say what is in the way and, where a flag of `kanade up` mends it, which.
 func Start(ctx context.Context, c Config) (_ *System, err error) {
-	s := &System{done: make(chan struct{})}
+	s := &System{done: make(chan struct{}), scheduling: make(chan struct{}), metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
@@ -134,15 +140,14 @@ func (s *System) startBroker(address string) (*broker.Broker, error) {
 	return b, nil
 }
 
-// connect opens a connection for one part. It ends after what is started later.
+// connect opens a connection for one part, inside the process.
 func (s *System) connect(ctx context.Context, b *broker.Broker, part string) (*bus.Bus, error) {
 	c, err := bus.Connect(ctx, bus.Config{
-		InProcess: b.InProcess(), Token: s.Home.BrokerToken, Name: "kanade-" + part, Logger: s.logger.With("part", part),
+		InProcess: b.InProcess(), Token: s.Home.BrokerToken, Name: "kanade-" + part, Logger: s.logger.With("part", part), Metrics: s.metrics,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", part, err)
 	}
-	s.closers = append(s.closers, func() error { c.Close(); return nil })
 	return c, nil
 }
 
@@ -152,6 +157,7 @@ func (s *System) prepare(ctx context.Context, b *broker.Broker) error {
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	if err := c.Ensure(ctx, Limits()); err != nil {
 		if strings.Contains(err.Error(), "insufficient storage resources") {
 			return fmt.Errorf("the disk of %s has too little room, about 8 GiB must be free: name another directory with --data: %w", s.Home.Dir, err)
