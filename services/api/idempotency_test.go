@@ -69,16 +69,18 @@ func TestImpatientClients(t *testing.T) {
 		round++
 		after := s.lastSeq()
 		keys := rapid.IntRange(1, 3).Draw(rt, "keys")
-		patience := rapid.SliceOfN(rapid.IntRange(0, 3000), 1, 6).Draw(rt, "patience in µs")
+		patience := append(rapid.SliceOfN(rapid.IntRange(0, 3000), 1, 6).Draw(rt, "patience in µs"), 5_000_000)
 		var mu sync.Mutex
 		answers := map[string]map[string]bool{}
 		var all sync.WaitGroup
 		for k := range keys {
 			key := fmt.Sprintf("%d-%d", round, k)
+			mu.Lock()
 			answers[key] = map[string]bool{}
+			mu.Unlock()
 			for range 2 {
 				all.Go(func() {
-					for _, us := range append(patience, 5_000_000) {
+					for _, us := range patience {
 						ctx, cancel := context.WithTimeout(context.Background(), time.Duration(us)*time.Microsecond)
 						a, err := s.try(ctx, http.MethodPost, "/api/exec/hello", `{"target":{"pcs":["pc-01"]}}`, "Idempotency-Key", key)
 						cancel()
