@@ -223,32 +223,22 @@ func (p *targetProjection) complete(x *execTargets) error {
 	return err
 }
 
+// change moves a target from its state to the next: out of the totals, and in again.
 func (x *execTargets) change(t *entry[targetRow], next events.Target) {
-	before := t.row.Target.Target
-	if before.State != "" {
-		x.count(before, -1)
+	if before := t.row.Target.Target; before.State != "" {
+		x.totals.Remove(before)
+		if before.ResultID != "" {
+			x.row.row.heard--
+		}
 	}
-	x.count(next, 1)
+	x.totals.Add(next)
+	if next.ResultID != "" {
+		x.row.row.heard++
+	}
 	t.row.Target.Target, t.live = next, true
 	if !t.dirty {
 		t.dirty = true
 		x.touched = append(x.touched, t)
-	}
-}
-
-func (x *execTargets) count(t events.Target, n int) {
-	counted := &x.totals.Others
-	if t.Expected {
-		counted = &x.totals.Expected
-	}
-	if *counted == nil {
-		*counted = map[events.TargetState]int{}
-	}
-	if (*counted)[t.State] += n; (*counted)[t.State] == 0 {
-		delete(*counted, t.State)
-	}
-	if t.ResultID != "" {
-		x.row.row.heard += n
 	}
 }
 
