@@ -81,6 +81,10 @@ const (
 	SkipReasonDeadline = "deadline_passed"
 	SkipReasonRevoked  = "revoked"
 	SkipReasonStale    = "stale"
+	// SkipReasonStopped: the exec was killed, cancelled or halted, or has expired, before the script began.
+	SkipReasonStopped = "exec_stopped"
+	// SkipReasonScriptObject: the script object is missing or is not what the command says.
+	SkipReasonScriptObject = "script_object"
 )
 
 // RunSkipped says that the endpoint does not run the command.

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kanade/libs/bus"
+	"kanade/libs/process"
 	"kanade/services/agent/internal/domain"
 	"kanade/services/agent/internal/executor"
 	"kanade/services/agent/internal/heartbeat"
@@ -121,7 +122,7 @@ func Run(ctx context.Context, c Config, d Deps) error {
 }
 
 func connect(ctx context.Context, c Config, d Deps) (*bus.Bus, error) {
-	token, err := c.token()
+	token, err := process.Secret("KANADE_NATS_TOKEN", c.NATSToken, c.NATSTokenFile)
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,10 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"kanade/libs/events"
@@ -31,8 +29,6 @@ type Config struct {
 	Limit int `name:"limit" env:"KANADE_AGENT_LIMIT" default:"64" help:"Commands carried out at once."`
 	// Listen is the address of /healthz, /readyz and /metrics; empty means none: an endpoint opens no port by itself.
 	Listen string `name:"listen" env:"KANADE_AGENT_LISTEN" default:"" help:"Address for health and metrics; none if not given."`
-	// LogLevel is debug, info, warn or error. Run takes the logger that it is given; main makes it of this.
-	LogLevel string `name:"log-level" env:"KANADE_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" help:"debug, info, warn or error."`
 }
 
 // Defaults where a Config made in code leaves a field empty.
@@ -88,20 +84,6 @@ func (c Config) complete() (_ Config, err error) {
 		return c, fmt.Errorf("heartbeat interval %s: must be at least 1s", c.Heartbeat)
 	case c.Limit < 0:
 		return c, fmt.Errorf("limit %d: must be at least 1", c.Limit)
-	case c.NATSToken != "" && c.NATSTokenFile != "":
-		return c, errors.New("the broker's token is given twice: as itself and as a file")
 	}
 	return c, nil
-}
-
-// token is the broker's token, from wherever it is.
-func (c Config) token() (string, error) {
-	if c.NATSTokenFile == "" {
-		return c.NATSToken, nil
-	}
-	data, err := os.ReadFile(c.NATSTokenFile)
-	if err != nil {
-		return "", fmt.Errorf("read the broker's token: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
 }

@@ -8,13 +8,6 @@ import (
 	"kanade/libs/events/wire"
 )
 
-// SkipReasonStopped is the skip of a command whose exec was killed, cancelled or halted, or has expired, before the
-// endpoint came to it.
-const SkipReasonStopped = "exec_stopped"
-
-// SkipReasonScriptObject is the skip of a command whose script object is missing or is not what the command says.
-const SkipReasonScriptObject = "script_object"
-
 // StatusRevoked is the value of the bucket script_status that keeps a job from running.
 const StatusRevoked = "REVOKED"
 

@@ -45,7 +45,7 @@ func (r *Runner) stopped(ctx context.Context, c domain.Command) (domain.Skip, bo
 		value, _, _, ok, err := r.Bus.GetView(asking, events.BucketExecStopped, c.ExecID)
 		cancel()
 		if err == nil {
-			return domain.Skip{Reason: domain.SkipReasonStopped, Detail: string(value)}, ok
+			return domain.Skip{Reason: events.SkipReasonStopped, Detail: string(value)}, ok
 		}
 		r.Logger.Warn("can't look up whether an exec has ended", "exec", c.ExecID, "error", err)
 		if !pause(ctx, time.Second) {

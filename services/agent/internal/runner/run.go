@@ -50,7 +50,7 @@ func (r *Runner) carryOut(ctx context.Context, t task) error {
 		body, err := script.Fetch(ctx, r.Bus, c.Script.Object, c.Script.ObjectSHA256)
 		switch {
 		case errors.Is(err, script.ErrUnusable):
-			return r.skip(ctx, e, domain.Skip{Reason: domain.SkipReasonScriptObject, Detail: err.Error()})
+			return r.skip(ctx, e, domain.Skip{Reason: events.SkipReasonScriptObject, Detail: err.Error()})
 		case err != nil:
 			r.Logger.Warn("a script can't be fetched; trying again", "object", c.Script.Object, "error", err)
 			t.gated, t.late = false, true
