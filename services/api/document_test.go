@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"kanade/libs/catalog"
 	"kanade/libs/events"
 )
 
@@ -226,4 +227,17 @@ func TestTraceGoesOn(t *testing.T) {
 	var saved events.JobSaved
 	require.NoError(t, json.Unmarshal(e.Data, &saved))
 	require.Equal(t, helloYAML, saved.Source)
+}
+
+// TestStoredBytesAreHashed: the hash is over the bytes of the document as stored, whatever a script is full of.
+func TestStoredBytesAreHashed(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	seq := s.write(http.MethodPost, "/api/jobs", "id: x\nversion: \"1\"\nexecute: {shell: sh, script: \"a && b > c < d \u2028\", timeout: 1s}\n", "Content-Type", yamlType).sequence(t)
+	m, _, err := s.bus.Get(t.Context(), events.StreamLog, seq)
+	require.NoError(t, err)
+	e, err := m.Event()
+	require.NoError(t, err)
+	var saved events.JobSaved
+	require.NoError(t, json.Unmarshal(e.Data, &saved))
+	require.Equal(t, saved.Hash, catalog.Hash(saved.Document), "%s", saved.Document)
 }

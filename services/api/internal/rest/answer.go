@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,11 +18,13 @@ const (
 )
 
 func writeJSON(w http.ResponseWriter, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // scripts are for people to read
+	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
-	return writeBytes(w, "application/json", body)
+	return writeBytes(w, "application/json", bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 func writeBytes(w http.ResponseWriter, contentType string, body []byte) error {

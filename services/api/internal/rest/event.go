@@ -59,6 +59,9 @@ func (s *server) streamEvents(w http.ResponseWriter, r *http.Request, _ string) 
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	stream := &eventStream{server: s, out: http.NewResponseController(w), w: w, filter: filter, next: max(from, 1)}
 	stream.run(r.Context())
 	return nil
