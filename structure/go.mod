@@ -1,0 +1,3 @@
+module kanade/structure
+
+go 1.26.0
