@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"kanade/cmd/kanade/internal/home"
 	"kanade/cmd/kanade/internal/up"
+	"kanade/libs/process"
 )
 
 type upCmd struct {
@@ -24,6 +26,9 @@ type upCmd struct {
 	AgentID    string `env:"KANADE_AGENT_ID" placeholder:"ID" help:"Id of this machine's agent; by default its host name."`
 }
 
+// tracingTimeout bounds how long the end waits for the last spans to go out.
+const tracingTimeout = 2 * time.Second
+
 func (c *upCmd) Run(ctx context.Context, a *app) error {
 	switch {
 	case c.Once && !c.Demo:
@@ -35,6 +40,15 @@ func (c *upCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	stopTracing, err := process.Tracing(ctx, "kanade")
+	if err != nil {
+		return err
+	}
+	defer func() { // spans that can't be sent in time are lost
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracingTimeout)
+		defer cancel()
+		_ = stopTracing(within)
+	}()
 	s, err := up.Start(ctx, config)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -17,7 +17,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +26,7 @@ import (
 	"kanade/libs/bus"
 	"kanade/libs/bus/broker"
 	"kanade/libs/events"
+	"kanade/libs/process"
 )
 
 const (
@@ -81,13 +81,32 @@ func Start(ctx context.Context, c Config) (_ *System, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if s.Home, err = home.Open(c.Data); err != nil {
+	if err := s.open(c); err != nil {
 		return nil, err
+	}
+	listener, err := process.Listen(c.Listen, "--listen")
+	if err != nil {
+		return nil, err
+	}
+	s.URL = "http://" + listener.Addr().String()
+	if err := s.start(ctx, c, listener); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// open opens the home and its log.
+func (s *System) open(c Config) (err error) {
+	if s.Home, err = home.Open(c.Data); err != nil {
+		return err
 	}
 	s.closers = append(s.closers, s.Home.Close)
 	file, err := s.Home.Log()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.closers = append(s.closers, file.Close)
 	handlers := []slog.Handler{slog.NewTextHandler(file, nil)}
@@ -95,45 +114,27 @@ func Start(ctx context.Context, c Config) (_ *System, err error) {
 		handlers = append(handlers, c.Log)
 	}
 	s.logger = slog.New(slog.NewMultiHandler(handlers...))
-	listener, err := listen(c.Listen)
-	if err != nil {
-		return nil, err
-	}
-	s.URL = "http://" + listener.Addr().String()
-	b, err := s.startBroker(c.NATSListen)
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	if err := s.prepare(ctx, b); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	if err := s.startServices(ctx, c, b, listener); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	return s, s.ready(ctx)
+	return nil
 }
 
-// listen opens the API's port before anything else is done: a port in use is the likeliest obstacle.
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use by another program (or another kanade): choose a port with --listen, or 127.0.0.1:0 for a free one", address)
-	}
+// start starts the broker and the services on it. The listener belongs to the api when there is no error.
+func (s *System) start(ctx context.Context, c Config, listener net.Listener) error {
+	b, err := s.startBroker(c.NATSListen)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", address, err)
+		return err
 	}
-	return l, nil
+	if err := s.prepare(ctx, b); err != nil {
+		return err
+	}
+	return s.startServices(ctx, c, b, listener)
 }
 
 func (s *System) startBroker(address string) (*broker.Broker, error) {
 	b, err := broker.Start(broker.Config{
 		StoreDir: s.Home.Path("broker"), Listen: address, Token: s.Home.BrokerToken, Logger: s.logger.With("part", "broker"),
 	})
-	if errors.Is(err, syscall.EADDRINUSE) || err != nil && strings.Contains(err.Error(), "address already in use") {
-		return nil, fmt.Errorf("%s is in use by another program (or another kanade): choose a port with --nats-listen, or 127.0.0.1:0 for a free one", address)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("broker (--nats-listen %s): %w", address, err)
+		return nil, fmt.Errorf("broker on %s (change it with --nats-listen): %w", address, err)
 	}
 	s.closers = append(s.closers, func() error { b.Shutdown(); return nil })
 	s.BrokerURL = b.URL()
