@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -66,11 +67,15 @@ func New(p Payload, m Meta) (Event, error) {
 	if p.AggregateID() == "" {
 		return Event{}, fmt.Errorf("new event %s: no aggregate id", p.EventType())
 	}
-	data, err := json.Marshal(p)
-	if err != nil {
+	// Not json.Marshal, which would write <, > and & inside of a stored document in another way than its hash was
+	// computed over.
+	var data bytes.Buffer
+	enc := json.NewEncoder(&data)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(p); err != nil {
 		return Event{}, fmt.Errorf("encode event %s of %q: %w", p.EventType(), p.AggregateID(), err)
 	}
-	return Event{Meta: m, Type: p.EventType(), Subject: p.AggregateID(), Data: data}, nil
+	return Event{Meta: m, Type: p.EventType(), Subject: p.AggregateID(), Data: bytes.TrimSuffix(data.Bytes(), []byte("\n"))}, nil
 }
 
 // Aggregate is the kind of thing the event is about, read from its type.

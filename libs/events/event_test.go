@@ -180,3 +180,15 @@ func TestTimerSubject(t *testing.T) {
 		require.Error(t, err, bad)
 	}
 }
+
+// What a document's hash was computed over is what is stored, byte for byte.
+func TestDocumentIsStoredAsHashed(t *testing.T) {
+	p := sampleJobSaved
+	p.DocumentRevision.Document = json.RawMessage(`{"script":"a <b && c> d \u2028"}`)
+	e, err := New(p, Meta{ID: "x", Time: sampleTime})
+	require.NoError(t, err)
+	require.Contains(t, string(e.Data), `"document":`+string(p.DocumentRevision.Document))
+	back, err := e.Payload()
+	require.NoError(t, err)
+	require.Equal(t, string(p.DocumentRevision.Document), string(back.(JobSaved).DocumentRevision.Document))
+}

@@ -1,8 +1,9 @@
 package events
 
 import (
-	"encoding/json"
 	"fmt"
+
+	"github.com/go-json-experiment/json"
 )
 
 // TypeInfo describes one version of one fact: the registry behind decoding, the goldens and docs/events.md.

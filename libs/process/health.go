@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,6 +76,9 @@ func (h Health) Serve(ctx context.Context, l net.Listener) error {
 // Listen is net.Listen for TCP with an error that names the setting to change.
 func Listen(address, setting string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the port of %s is in use by another process; choose another with %s: %w", address, setting, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (change it with %s): %w", address, setting, err)
 	}

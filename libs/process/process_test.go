@@ -39,7 +39,7 @@ func TestHealth(t *testing.T) {
 	l, err := Listen("127.0.0.1:0", "--listen")
 	require.NoError(t, err)
 	_, err = Listen(l.Addr().String(), "--listen")
-	require.ErrorContains(t, err, "change it with --listen")
+	require.ErrorContains(t, err, "is in use by another process; choose another with --listen")
 	var ready atomic.Bool
 	h := Health{Metrics: prometheus.NewRegistry(), Ready: func(context.Context) (any, bool) {
 		return map[string]bool{"caught_up": ready.Load()}, ready.Load()

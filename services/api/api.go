@@ -13,16 +13,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"runtime/debug"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/libs/process"
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/live"
 	"kanade/services/api/internal/rest"
@@ -62,9 +61,6 @@ type Deps struct {
 	Listening func(net.Addr)
 }
 
-// stopTimeout bounds how long requests in flight may take to end.
-const stopTimeout = 5 * time.Second
-
 // Run serves until ctx ends, then lets requests in flight end and returns nil. An error means that it could not begin (no
 // token, the address in use, the broker refuses) or that the listener broke. It owns everything it starts and may be run
 // several times in one process.
@@ -73,7 +69,7 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	token, err := secret("KANADE_AUTH_STATIC_TOKEN", c.AuthToken, c.AuthTokenFile)
+	token, err := process.Secret("KANADE_AUTH_STATIC_TOKEN", c.AuthToken, c.AuthTokenFile)
 	if err != nil {
 		return fmt.Errorf("start api: %w", err)
 	}
@@ -84,12 +80,13 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 	if err != nil {
 		return fmt.Errorf("start api: %w", err)
 	}
-	defer listener.Close()
 	metrics := d.Metrics
 	if metrics == nil {
 		metrics = prometheus.NewRegistry()
 		metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
+	front := newFront(listener, logger)
+	defer front.close()
 	b, closeBus, err := connect(ctx, c, d, logger, metrics)
 	if ctx.Err() != nil {
 		return nil
@@ -103,13 +100,13 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 		return fmt.Errorf("start api: %w", err)
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	return serve(ctx, listener, d, rest.Config{
+	return serve(ctx, front, d, rest.Config{
 		Bus: b, Reader: reader, Hub: live.NewHub(b, logger), Logger: logger, Metrics: metrics, Token: token, Version: version(d),
 	})
 }
 
 // serve answers requests until ctx ends.
-func serve(ctx context.Context, listener net.Listener, d Deps, r rest.Config) error {
+func serve(ctx context.Context, front *front, d Deps, r rest.Config) error {
 	stopping := make(chan struct{})
 	r.Stopping = stopping
 	handler, err := rest.Handler(r)
@@ -121,29 +118,18 @@ func serve(ctx context.Context, listener net.Listener, d Deps, r rest.Config) er
 	hub.Go(func() { r.Hub.Run(hubCtx) })
 	defer func() { stopHub(); hub.Wait() }()
 
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(r.Logger.Handler(), slog.LevelDebug),
-	}
-	broke := make(chan error, 1)
-	go func() { broke <- server.Serve(listener) }()
-	r.Logger.Info("api is listening", "address", listener.Addr().String(), "version", r.Version)
+	front.answer(handler)
+	r.Logger.Info("api is listening", "address", front.address(), "version", r.Version)
 	if d.Listening != nil {
-		d.Listening(listener.Addr())
+		d.Listening(front.listener.Addr())
 	}
 	select {
-	case err := <-broke:
-		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	case err := <-front.broke:
+		return fmt.Errorf("serve %s: %w", front.address(), err)
 	case <-ctx.Done():
 	}
 	close(stopping)
-	within, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	if err := server.Shutdown(within); err != nil {
-		r.Logger.Warn("requests are cut off", "error", err)
-		_ = server.Close()
-	}
-	<-broke
+	front.close()
 	r.Logger.Info("api has stopped")
 	return nil
 }
@@ -169,26 +155,23 @@ func listen(c Config, d Deps) (net.Listener, error) {
 	if d.Listener != nil {
 		return d.Listener, nil
 	}
-	l, err := net.Listen("tcp", c.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the port of %s is in use by another process; choose another address with --listen or KANADE_API_LISTEN: %w", c.Listen, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s (--listen, KANADE_API_LISTEN): %w", c.Listen, err)
-	}
-	return l, nil
+	return process.Listen(c.Listen, "--listen or KANADE_API_LISTEN")
 }
 
 func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics prometheus.Registerer) (*bus.Bus, func(), error) {
 	if d.Bus != nil {
 		return d.Bus, func() {}, nil
 	}
-	token, err := secret("KANADE_NATS_TOKEN", c.NATSToken, c.NATSTokenFile)
+	token, err := process.Secret("KANADE_NATS_TOKEN", c.NATSToken, c.NATSTokenFile)
 	if err != nil {
 		return nil, nil, err
 	}
 	b, err := bus.Connect(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-api", Logger: logger, Metrics: metrics})
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.Ensure(ctx, events.DefaultLimits()); err != nil {
+		b.Close()
 		return nil, nil, err
 	}
 	return b, b.Close, nil

@@ -276,7 +276,7 @@ func TestRunRefusesToBegin(t *testing.T) {
 		"no token":               {Config{Listen: "127.0.0.1:0"}, "KANADE_AUTH_STATIC_TOKEN"},
 		"no token, public":       {Config{Listen: "0.0.0.0:0"}, "refuse to listen on 0.0.0.0:0"},
 		"no token, all":          {Config{Listen: ":8080"}, "refuse to listen on :8080"},
-		"two tokens":             {Config{Listen: "127.0.0.1:0", AuthToken: "a", AuthTokenFile: "b"}, "both set"},
+		"two tokens":             {Config{Listen: "127.0.0.1:0", AuthToken: "a", AuthTokenFile: "b"}, "give one"},
 		"token file missing":     {Config{Listen: "127.0.0.1:0", AuthTokenFile: empty + "x"}, "KANADE_AUTH_STATIC_TOKEN_FILE"},
 		"token file empty":       {Config{Listen: "127.0.0.1:0", AuthTokenFile: empty}, "is empty"},
 		"port in use":            {Config{Listen: taken.Addr().String(), AuthToken: "a"}, "in use by another process"},

@@ -55,18 +55,3 @@ func createToken(path string) (err error) {
 	}
 	return os.Link(aside.Name(), path)
 }
-
-// secret is a value, or the text of the file that holds it; at most one of the two is set.
-func secret(name, value, file string) (string, error) {
-	switch {
-	case value != "" && file != "":
-		return "", fmt.Errorf("%s and %s_FILE are both set; set one", name, name)
-	case file == "":
-		return strings.TrimSpace(value), nil
-	}
-	token, err := readToken(file)
-	if err != nil {
-		return "", fmt.Errorf("%s_FILE: %w", name, err)
-	}
-	return token, nil
-}

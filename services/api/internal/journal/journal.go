@@ -1,11 +1,9 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -134,20 +132,7 @@ func (j *Journal) append(ctx context.Context, p events.Payload, m events.Meta, e
 	if err != nil {
 		return 0, err
 	}
-	if e.Data, err = exactly(p); err != nil {
-		return 0, fmt.Errorf("encode event %s of %q: %w", e.Type, e.Subject, err)
-	}
 	return j.bus.Append(ctx, e, expected)
-}
-
-// exactly encodes a fact with the bytes of the document in it as they are: they are what its hash was computed over. The
-// default encoding would write <, > and & as escapes, of which scripts are full.
-func exactly(p events.Payload) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(p)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // repeated finds the fact that an earlier request with this key left; 0 if there is none. Another body under the same key
