@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// scrapeTimeout bounds what a scrape waits for the broker.
+const scrapeTimeout = 2 * time.Second
+
 // metrics of one Run; all bear the label slot, so that several projectors may share a registry.
 type metrics struct {
 	registry prometheus.Registerer
@@ -55,7 +58,7 @@ func (m *metrics) watch(f *feed) error {
 		Name: "kanade_projector_lag_messages", Help: "Sequence numbers that the stream is ahead of the read model.",
 		ConstLabels: prometheus.Labels{"stream": f.stream},
 	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 		defer cancel()
 		_, lag, err := f.lag(ctx)
 		if err != nil {

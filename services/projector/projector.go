@@ -21,10 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -32,6 +29,7 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
+	"kanade/libs/process"
 	"kanade/libs/readmodel"
 )
 
@@ -43,7 +41,7 @@ type Config struct {
 	NATSToken     string `name:"nats-token" env:"KANADE_NATS_TOKEN" help:"Token for the broker."`
 	NATSTokenFile string `name:"nats-token-file" env:"KANADE_NATS_TOKEN_FILE" type:"path" help:"File with the token for the broker."`
 	// ReadModelDir holds the slots of all projectors of this machine. It is made if need be.
-	ReadModelDir string `name:"read-model-dir" env:"KANADE_READMODEL_DIR,KANADE_READ_MODEL_DIR" default:"read-model" type:"path" help:"Directory of the read models."`
+	ReadModelDir string `name:"read-model-dir" env:"KANADE_READ_MODEL_DIR" default:"read-model" type:"path" help:"Directory of the read models."`
 	// Listen is host:port of /healthz, /readyz and /metrics; empty: they are not served.
 	Listen string `name:"listen" env:"KANADE_PROJECTOR_LISTEN" default:"127.0.0.1:8082" help:"Address of health checks and metrics, host:port."`
 	// MaxBatch is how many messages one transaction holds at most; 0 means 5000.
@@ -133,7 +131,8 @@ func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l n
 		})
 	}
 	if l != nil {
-		group.Go(func() error { return serve(ctx, l, b, feeds, registry) })
+		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, feeds) }}
+		group.Go(func() error { return health.Serve(ctx, l) })
 	}
 	return group.Wait()
 }
@@ -142,35 +141,23 @@ func listen(c Config, d Deps) (net.Listener, error) {
 	if d.Listener != nil || c.Listen == "" {
 		return d.Listener, nil
 	}
-	l, err := net.Listen("tcp", c.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the port of %s is in use by another process; choose another address with --listen or KANADE_PROJECTOR_LISTEN: %w", c.Listen, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s (--listen, KANADE_PROJECTOR_LISTEN): %w", c.Listen, err)
-	}
-	return l, nil
+	return process.Listen(c.Listen, "--listen or KANADE_PROJECTOR_LISTEN")
 }
 
 func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics prometheus.Registerer) (*bus.Bus, func(), error) {
 	if d.Bus != nil {
 		return d.Bus, func() {}, nil
 	}
-	token := c.NATSToken
-	if c.NATSTokenFile != "" {
-		if token != "" {
-			return nil, nil, errors.New("KANADE_NATS_TOKEN and KANADE_NATS_TOKEN_FILE are both set; set one")
-		}
-		text, err := os.ReadFile(c.NATSTokenFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read KANADE_NATS_TOKEN_FILE: %w", err)
-		}
-		token = string(text)
-	}
-	b, err := bus.Connect(ctx, bus.Config{
-		URL: c.NATSURL, Token: strings.TrimSpace(token), Name: "kanade-projector", Logger: logger, Metrics: metrics,
-	})
+	token, err := process.Secret("KANADE_NATS_TOKEN", c.NATSToken, c.NATSTokenFile)
 	if err != nil {
+		return nil, nil, err
+	}
+	b, err := bus.Connect(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-projector", Logger: logger, Metrics: metrics})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.Ensure(ctx, events.DefaultLimits()); err != nil {
+		b.Close()
 		return nil, nil, err
 	}
 	return b, b.Close, nil

@@ -25,6 +25,7 @@ import (
 	"kanade/libs/bus"
 	"kanade/libs/bus/bustest"
 	"kanade/libs/events"
+	"kanade/libs/process"
 	"kanade/libs/readmodel"
 )
 
@@ -224,11 +225,11 @@ func TestProbes(t *testing.T) {
 	_, body = get("/metrics")
 	require.Contains(t, body, `kanade_projector_applied_sequence{slot="slot-0",stream="LOG"} 1`)
 	require.Contains(t, body, `kanade_projector_lag_messages{slot="slot-0",stream="LOG"} 0`)
-	require.NoError(t, Healthcheck(t.Context(), Config{Listen: l.Addr().String()}))
+	require.NoError(t, process.Healthcheck(t.Context(), l.Addr().String()))
 	http.DefaultClient.CloseIdleConnections()
 	cancel()
 	require.NoError(t, <-ended)
-	require.Error(t, Healthcheck(t.Context(), Config{Listen: l.Addr().String()}))
+	require.Error(t, process.Healthcheck(t.Context(), l.Addr().String()))
 }
 
 func TestPortInUse(t *testing.T) {
