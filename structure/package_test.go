@@ -1,7 +1,10 @@
 package structure
 
 import (
+	"bytes"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,4 +32,36 @@ func TestPackagesSayWhatTheyAre(t *testing.T) {
 			t.Errorf("the doc comment of %s does not begin with %q", importPath, begins)
 		}
 	}
+}
+
+// Real time is never slept away: a test that sleeps does so in simulated time. A benchmark has no other way to wait for
+// what it measures.
+func TestTestsSleepInSimulatedTimeOnly(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			simulated := slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` })
+			for _, d := range file.Decls {
+				f, ok := d.(*ast.FuncDecl)
+				if ok && !simulated && !strings.HasPrefix(f.Name.Name, "Benchmark") && sleeps(f) {
+					t.Errorf("%s sleeps in %s of %s, and not in a bubble of testing/synctest", p.ImportPath, f.Name.Name, name)
+				}
+			}
+		}
+	}
+}
+
+func sleeps(f *ast.FuncDecl) (found bool) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if ok && s.Sel.Name == "Sleep" {
+			x, ok := s.X.(*ast.Ident)
+			found = found || ok && x.Name == "time"
+		}
+		return !found
+	})
+	return found
 }
