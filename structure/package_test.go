@@ -1,8 +1,9 @@
 package structure
 
 import (
-	"bytes"
-	"os"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"path"
 	"path/filepath"
 	"slices"
