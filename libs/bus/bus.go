@@ -242,6 +242,20 @@ func unavailable(err error) error {
 	return err
 }
 
+// again waits before something is tried again, and gives the next wait: twice as long, at most maxRetry. While the broker
+// is away it waits for that, however long it takes, and begins anew: an outage must not have made the waits long by the
+// time it is over.
+func (b *Bus) again(ctx context.Context, wait time.Duration) time.Duration {
+	if !b.nc.IsConnected() {
+		if _, release, err := b.connected(ctx); err == nil {
+			release()
+		}
+		wait = firstRetry
+	}
+	_ = sleep(ctx, wait)
+	return min(2*wait, maxRetry)
+}
+
 // sleep waits for d or until ctx ends, whose error it then gives.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

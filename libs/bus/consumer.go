@@ -46,14 +46,14 @@ func progressInterval(ackWait time.Duration) time.Duration { return ackWait * 3 
 // prepare makes or updates the durable consumer want. Where an existing one began is left as it is: a broker refuses to
 // change it. While the broker is away it tries again until ctx ends; what the broker refuses is an error.
 func (b *Bus) prepare(ctx context.Context, stream string, want jetstream.ConsumerConfig) error {
-	for wait := firstRetry; ; wait = min(2*wait, maxRetry) {
+	for wait := firstRetry; ; {
 		err := b.ensureConsumer(ctx, stream, want)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, ErrUnavailable) {
 			return err
 		}
 		b.logger.Warn("prepare consumer; trying again", "stream", stream, "consumer", want.Durable, "error", err)
-		if sleepErr := sleep(ctx, wait); sleepErr != nil {
-			return fmt.Errorf("%w (%w)", err, sleepErr)
+		if wait = b.again(ctx, wait); ctx.Err() != nil {
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
 	}
 }

@@ -87,8 +87,7 @@ func (b *Bus) Follow(ctx context.Context, c FollowConfig, fn func(ctx context.Co
 		}
 		if err != nil {
 			b.logger.Warn("follow; trying again", "name", c.Name, "stream", c.Stream, "next", f.next, "error", err)
-			_ = sleep(ctx, wait)
-			wait = min(2*wait, maxRetry)
+			wait = b.again(ctx, wait)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -16,10 +17,24 @@ func (b *Bus) PutObject(ctx context.Context, store, name string, r io.Reader) er
 	if err != nil {
 		return fmt.Errorf("put object %s: %w", name, err)
 	}
-	if _, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, r); err != nil {
+	if _, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, &unhurried{reader: r}); err != nil {
 		return fmt.Errorf("put object %s into %s: %w", name, store, publishError(err))
 	}
 	return nil
+}
+
+// unhurried waits a moment between the first part of an object and the next one. With the first part the client starts a
+// goroutine that watches the connection; if that has not begun to do so when the object is stored, nothing ends it ever.
+type unhurried struct {
+	reader io.Reader
+	parts  int
+}
+
+func (u *unhurried) Read(p []byte) (int, error) {
+	if u.parts++; u.parts == 2 {
+		time.Sleep(time.Millisecond)
+	}
+	return u.reader.Read(p)
 }
 
 // GetObject opens an object for reading; the last Read checks its digest. ErrNotFound if there is no such object or

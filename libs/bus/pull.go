@@ -98,8 +98,7 @@ func (s *pullSubscriber) work(ctx, handling context.Context, out chan<- *message
 		if err != nil {
 			s.bus.logger.Warn("fetch; trying again", "consumer", s.config.Durable, "error", err)
 			consumer = nil // it may be gone
-			_ = sleep(ctx, wait)
-			wait = min(2*wait, maxRetry)
+			wait = s.bus.again(ctx, wait)
 			continue
 		}
 		wait = firstRetry

@@ -73,10 +73,10 @@ func (s *pushSubscriber) Subscribe(ctx context.Context, _ string) (<-chan *messa
 	go func() {
 		defer done()
 		defer close(out)
-		for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, maxRetry) {
+		for wait := firstRetry; ctx.Err() == nil; {
 			if err := s.forward(ctx, out); err != nil {
 				s.bus.logger.Warn("subscribe; trying again", "consumer", s.config.Durable, "error", err)
-				_ = sleep(ctx, wait)
+				wait = s.bus.again(ctx, wait)
 			}
 		}
 	}()
