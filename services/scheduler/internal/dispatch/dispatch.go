@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
@@ -51,26 +52,35 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Dispatch
 // Filters are the subjects of the facts that Requested handles.
 func Filters() []string { return []string{events.FactFilter(events.AggregateExec, "requested")} }
 
+// attempts is how often an exec is folded anew at once when it has changed under a decision; then the message comes back
+// after a while.
+const attempts = 10
+
 // Requested handles one ExecRequested to the end. Repeating it does what is missing.
 func (d *Dispatcher) Requested(ctx context.Context, m bus.Stored) error {
-	for {
-		x, err := d.load(ctx, m.Subject)
-		if err != nil {
+	return d.again(ctx, m.Subject, d.advance)
+}
+
+// again folds an exec and does something with it, until nobody else has changed the exec meanwhile.
+func (d *Dispatcher) again(ctx context.Context, id string, do func(context.Context, *exec) error) (err error) {
+	for range attempts {
+		var x *exec
+		if x, err = d.load(ctx, id); err != nil {
 			return err
 		}
-		err = d.advance(ctx, x)
-		if !errors.Is(err, bus.ErrConflict) {
+		if err = do(ctx, x); !errors.Is(err, bus.ErrConflict) {
 			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
+	return err
 }
 
 // advance does everything that is missing; ErrConflict asks to fold again.
 func (d *Dispatcher) advance(ctx context.Context, x *exec) error {
 	if x.ended {
+		if x.torn() { // it ended while somebody was sending
+			return d.remove(ctx, x)
+		}
 		return nil
 	}
 	if x.planned == nil {
@@ -123,7 +133,7 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 	}
 	var p events.ExecPlanned
 	d.fold.Read(func(s *domain.State) { p = domain.Plan(*x.requested, plan, s.Fleet, now) })
-	if err := d.append(ctx, x, p, now, "planned"); err != nil {
+	if err := d.append(ctx, x, p, now, uuid.NewString()); err != nil {
 		return err
 	}
 	x.planned = &p
@@ -144,7 +154,8 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
 		if from, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
 			return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
 		}
-		if err := d.append(ctx, x, events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}, now, "released", strconv.Itoa(wave)); err != nil {
+		released := events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}
+		if err := d.append(ctx, x, released, now, uuid.NewString()); err != nil {
 			return err
 		}
 	}
@@ -178,7 +189,7 @@ func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, wave, commands
 		return fmt.Errorf("dispatch wave %d of exec %s: %w", wave, x.id, err)
 	}
 	p := events.WaveDispatched{ExecID: x.id, Wave: wave, Commands: commands, ExecStreamSequence: last}
-	return d.append(ctx, x, p, now, "dispatched", strconv.Itoa(wave))
+	return d.append(ctx, x, p, now, events.DeriveID(x.id, "dispatched", strconv.Itoa(wave)))
 }
 
 // send stores commands page by page. Between pages it looks at the exec; stopped says that it has ended meanwhile, and
@@ -214,11 +225,12 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Comman
 	return false, nil
 }
 
-// append stores a fact of the exec against its last sequence, caused by its request.
-func (d *Dispatcher) append(ctx context.Context, x *exec, p events.Payload, now time.Time, parts ...string) error {
+// append stores a fact of the exec against its last sequence, caused by its request. The id of a decision that an effect
+// of the caller's own follows is drawn, not derived: an append counts as done when a fact of that id is stored, and with a
+// derived id two schedulers would both hold a plan for theirs that only one of them has made, or both send a wave.
+func (d *Dispatcher) append(ctx context.Context, x *exec, p events.Payload, now time.Time, id string) error {
 	e, err := events.New(p, events.Meta{
-		ID: events.DeriveID(x.id, parts...), Source: supervisor.Source, Time: now, Actor: supervisor.Actor,
-		CausationID: x.requestID, CorrelationID: x.id,
+		ID: id, Source: supervisor.Source, Time: now, Actor: supervisor.Actor, CausationID: x.requestID, CorrelationID: x.id,
 	})
 	if err != nil {
 		return bus.Permanent(err)

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"kanade/libs/bus"
@@ -23,6 +24,19 @@ type exec struct {
 	lastSeq      uint64
 }
 
+// torn reports whether a wave was let out and is not known to be all out.
+func (x *exec) torn() bool {
+	for wave := range x.released {
+		if !x.dispatched[wave] {
+			return true
+		}
+	}
+	return false
+}
+
+// errNoRequest: the log holds no request of the exec.
+var errNoRequest = errors.New("the log holds no request")
+
 func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
 	facts, err := d.bus.Load(ctx, events.AggregateExec, id, 0)
 	if err != nil {
@@ -37,7 +51,7 @@ func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
 		x.apply(f, p)
 	}
 	if x.requested == nil {
-		return nil, bus.Permanent(fmt.Errorf("load exec %s: the log holds no request", id))
+		return nil, bus.Permanent(fmt.Errorf("load exec %s: %w", id, errNoRequest))
 	}
 	return x, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -15,24 +16,18 @@ import (
 
 // Expire handles the timer of an exec whose time is up: it settles what is still open and takes the commands out of EXEC.
 func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
-	for {
-		x, err := d.load(ctx, t.Key)
-		if bus.IsPermanent(err) {
-			return nil // the exec itself has been forgotten
-		}
-		if err != nil {
-			return err
-		}
+	err := d.again(ctx, t.Key, func(ctx context.Context, x *exec) error {
 		if !x.expired {
-			err = d.expire(ctx, x, t)
+			if err := d.expire(ctx, x, t); err != nil {
+				return err
+			}
 		}
-		if err == nil {
-			return d.remove(ctx, x)
-		}
-		if !errors.Is(err, bus.ErrConflict) || ctx.Err() != nil {
-			return err
-		}
+		return d.remove(ctx, x)
+	})
+	if errors.Is(err, errNoRequest) {
+		return nil // the exec itself has been forgotten
 	}
+	return err
 }
 
 func (d *Dispatcher) expire(ctx context.Context, x *exec, t bus.Timer) error {
@@ -64,46 +59,45 @@ func (d *Dispatcher) sent(ctx context.Context, execID string, after uint64) (map
 	return d.scan(ctx, execID, after, last)
 }
 
+// scan looks at (after, last]. Its consumer is one that the client does not make anew behind our back: an ordered one
+// leaves the broker a consumer for every fetch.
 func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64) (map[string]uint64, error) {
 	found := map[string]uint64{}
 	if last <= after {
 		return found, nil
 	}
-	stream, err := d.bus.JetStream().Stream(ctx, events.StreamExec)
-	if err != nil {
-		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
-	}
-	if first := stream.CachedInfo().State.FirstSeq; first > last {
-		return found, nil
-	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1, HeadersOnly: true,
+	consumer, err := d.bus.JetStream().CreateConsumer(ctx, events.StreamExec, jetstream.ConsumerConfig{
+		Description: "scan for " + execID, AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, Replicas: 1,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
 	}
-	defer d.bus.JetStream().DeleteConsumer(context.WithoutCancel(ctx), events.StreamExec, consumer.CachedInfo().Name) //nolint:errcheck // it goes by itself
-	pending := consumer.CachedInfo().NumPending
-	for pending > 0 {
+	name, pending := consumer.CachedInfo().Name, consumer.CachedInfo().NumPending
+	defer d.bus.JetStream().DeleteConsumer(context.WithoutCancel(ctx), events.StreamExec, name) //nolint:errcheck // it goes by itself
+	for next := uint64(1); pending > 0; {
 		batch, err := consumer.FetchNoWait(page)
 		if err != nil {
 			return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
 		}
-		got := false
+		begun := next
 		for m := range batch.Messages() {
 			meta, err := m.Metadata()
 			if err != nil {
 				return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
 			}
-			got, pending = true, meta.NumPending
+			if meta.Sequence.Stream > last {
+				return found, nil
+			}
+			if meta.Sequence.Consumer != next {
+				return nil, fmt.Errorf("look for commands of exec %s: message %d of the scan came as %d: %w", execID, meta.Sequence.Consumer, next, bus.ErrUnavailable)
+			}
+			next, pending = next+1, meta.NumPending
 			if id := m.Headers().Get(events.HeaderMsgID); strings.HasPrefix(id, commandID(execID)) {
 				found[id] = meta.Sequence.Stream
 			}
-			if meta.Sequence.Stream >= last {
-				return found, nil
-			}
 		}
-		if err := batch.Error(); err != nil || !got {
+		if err := batch.Error(); err != nil || next == begun {
 			return nil, fmt.Errorf("look for commands of exec %s: the scan ended early: %w", execID, errors.Join(err, bus.ErrUnavailable))
 		}
 	}
