@@ -74,11 +74,11 @@ func Run(ctx context.Context, c Config, d Deps) error {
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
+	if listener != nil {
+		defer listener.Close() //nolint:errcheck // it is closed already when it has served
+	}
 	if d.Bus == nil {
 		if d.Bus, err = connect(ctx, c, d); err != nil {
-			if listener != nil {
-				_ = listener.Close()
-			}
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -90,17 +90,28 @@ func Run(ctx context.Context, c Config, d Deps) error {
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
+	defer fold.Close()
 	router, err := route(d, fold, max(c.Workers, 0))
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
-	return work(ctx, d, fold, router, listener)
+	if err := work(ctx, d, fold, router, listener); err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
+		return fmt.Errorf("run scheduler: %w", err)
+	}
+	return nil
 }
 
+// work runs everything. When it is time to end, or something has failed, the fold goes on until the handlers in flight
+// have ended: they wait for it.
 func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.Router, listener net.Listener) error {
+	folding, stopFold := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFold()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return fold.Run(ctx) })
-	group.Go(func() error { return router.Run(ctx) })
+	group.Go(func() error { return fold.Run(folding) })
+	group.Go(func() error {
+		defer stopFold()
+		return router.Run(ctx)
+	})
 	if listener != nil {
 		health := process.Health{Metrics: d.Metrics, Ready: func(context.Context) (any, bool) { return readiness(d.Bus, fold) }}
 		group.Go(func() error { return health.Serve(ctx, listener) })
@@ -121,10 +132,7 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.
 		}
 		return nil
 	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("run scheduler: %w", err)
-	}
-	return nil
+	return group.Wait()
 }
 
 // route registers every handler under its durable's name: dispatch, ticks that are due and execs whose time is up (these
