@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"maps"
 	"time"
 
 	"kanade/libs/events"
@@ -24,10 +25,7 @@ func Close(x *Exec) (events.ExecClosed, bool) {
 
 // Expire decides the end of an exec whose time is up. It keeps the outcome that it has; otherwise the exec is expired.
 func Expire(x *Exec, at time.Time) events.ExecExpired {
-	copied := Exec{Targets: make(map[string]events.Target, len(x.Targets)), Totals: x.Totals.Clone()}
-	for pc, t := range x.Targets {
-		copied.Targets[pc] = t
-	}
+	copied := Exec{Targets: maps.Clone(x.Targets), Totals: x.Totals.Clone()}
 	copied.expire(0, at)
 	outcome := x.Outcome
 	if outcome == "" {

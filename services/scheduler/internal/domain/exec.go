@@ -42,13 +42,15 @@ func (x *Exec) set(pc string, t events.Target) {
 	if old, ok := x.Targets[pc]; ok {
 		x.Totals.Remove(old)
 	}
+	if x.Targets == nil {
+		x.Targets = map[string]events.Target{}
+	}
 	x.Targets[pc] = t
 	x.Totals.Add(t)
 }
 
 func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
 	x.Planned, x.Waves, x.ExpiresAt = true, len(p.Waves), p.ExpiresAt
-	x.Targets, x.Totals = make(map[string]events.Target), events.Totals{}
 	for i, w := range p.Waves {
 		for _, pc := range w.Expected {
 			x.set(pc, events.Target{State: events.StateExpected, Expected: true, Planned: true, Wave: i, At: at, Sequence: seq})
@@ -76,7 +78,7 @@ func (x *Exec) dispatched(wave int, seq uint64, at time.Time) {
 // run applies what an endpoint says; the answer is the target when that changed it. An endpoint outside the plan becomes
 // an unplanned target, counted apart.
 func (x *Exec) run(f events.RunFact, seq uint64, at time.Time) (events.Target, bool) {
-	if x.Targets == nil {
+	if !x.Planned || x.settled() {
 		return events.Target{}, false
 	}
 	next, changed := x.Targets[f.PCID].Apply(f, seq, at)
@@ -98,10 +100,14 @@ func (x *Exec) expire(seq uint64, at time.Time) []string {
 	return settled
 }
 
-// shrink forgets the endpoints of an exec that has ended and that nobody is away from: what remains is who it was and
-// how it ended.
+// shrink forgets the endpoints of an exec that has ended and that nobody is away from: what remains is its totals.
 func (x *Exec) shrink() {
-	if x.Ended() && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0 {
+	if x.settled() {
 		x.Targets = nil
 	}
+}
+
+// settled reports whether it has ended and nobody has anything more to say that counts.
+func (x *Exec) settled() bool {
+	return x.Ended() && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0
 }

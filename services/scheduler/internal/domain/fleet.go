@@ -41,7 +41,7 @@ func (f Fleet) get(id string) *Endpoint {
 	return e
 }
 
-// targets reports whether the endpoint belongs to all or to one of the groups.
+// in reports whether the endpoint belongs to all or to one of the groups.
 func (e *Endpoint) in(all bool, groups []string) bool {
 	return all || slices.ContainsFunc(e.Groups, func(g string) bool { return slices.Contains(groups, g) })
 }

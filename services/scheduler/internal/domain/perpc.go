@@ -12,13 +12,13 @@ import (
 // DuePCs are the endpoints that an interval fires at a minute: members of the target that are alive, have no open run
 // by it, and were never fired, or were last fired successfully an interval ago, or have waited out their back-off.
 func DuePCs(s *Schedule, fleet Fleet, minute, now time.Time) []string {
-	spec, every, ok := s.interval()
-	if !ok || !minute.After(s.Mark) {
+	v, every, ok := s.interval()
+	if !ok || !minute.After(later(s.Mark, v.At)) {
 		return nil
 	}
 	var due []string
 	for _, id := range slices.Sorted(maps.Keys(fleet)) {
-		if !member(spec.Target, fleet[id]) || !fleet[id].Alive(now) {
+		if !member(v.spec.Target, fleet[id]) || !fleet[id].Alive(now) {
 			continue
 		}
 		if at, ok := dueAt(s.Progress[id], every); ok && !at.After(minute) {
@@ -28,17 +28,17 @@ func DuePCs(s *Schedule, fleet Fleet, minute, now time.Time) []string {
 	return due
 }
 
-// NextMinute is the minute at which the next endpoint of an interval is due. Endpoints that are away have none: their
+// NextMinute is the minute at which the next endpoint of an interval is due, always a later one than now's. Endpoints that are away have none: their
 // heartbeat asks again.
 func NextMinute(s *Schedule, fleet Fleet, now time.Time) (time.Time, bool) {
-	spec, every, ok := s.interval()
+	v, every, ok := s.interval()
 	if !ok {
 		return time.Time{}, false
 	}
-	floor := now.Truncate(time.Minute).Add(time.Minute)
+	floor := later(now, later(s.Mark, v.At)).Truncate(time.Minute).Add(time.Minute)
 	var next time.Time
 	for _, e := range fleet {
-		if !member(spec.Target, e) || !e.Alive(now) {
+		if !member(v.spec.Target, e) || !e.Alive(now) {
 			continue
 		}
 		at, ok := dueAt(s.Progress[e.PCID], every)

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -52,7 +53,8 @@ func times(req events.ExecRequested, now time.Time) (deadline, expires time.Time
 	if req.DeadlineAt == nil {
 		return now.Add(KeepCommands), now.Add(KeepCommands)
 	}
-	return *req.DeadlineAt, req.DeadlineAt.Add(time.Duration(req.Script.TimeoutSecs)*time.Second + ExpirySlack)
+	timeout := time.Duration(min(req.Script.TimeoutSecs, uint64(math.MaxInt64/time.Second))) * time.Second
+	return *req.DeadlineAt, req.DeadlineAt.Add(timeout).Add(ExpirySlack)
 }
 
 // candidates are the endpoints that the target names, sorted, each once.

@@ -2,30 +2,41 @@ package domain
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"kanade/libs/catalog"
 	"kanade/libs/events"
 )
 
-// Version is one saved form of a schedule, or its deletion. It rules from At until the next one.
+// Version is one saved form of a schedule. It rules the ticks after At, up to and with Until.
 type Version struct {
-	Seq      uint64          `json:"seq"`
-	At       time.Time       `json:"at"`
-	Deleted  bool            `json:"deleted,omitempty"`
-	Document json.RawMessage `json:"document,omitempty"`
+	Seq uint64    `json:"seq"`
+	At  time.Time `json:"at"`
+	// Until is when another one, or the deletion, took its place; zero while it is the current one.
+	Until    time.Time       `json:"until,omitzero"`
+	Document json.RawMessage `json:"document"`
 
 	spec *catalog.Schedule
 }
 
-// Spec is the parsed document; nil when it is a deletion or can't be read.
-func (v *Version) Spec() *catalog.Schedule {
-	if v.spec == nil && !v.Deleted {
-		if s, err := catalog.ParseScheduleDocument(v.Document); err == nil {
-			v.spec = s
-		}
+// Spec is the parsed document; nil when it can't be read.
+func (v *Version) Spec() *catalog.Schedule { return v.spec }
+
+// parse reads the document, so that whoever only looks changes nothing.
+func (v *Version) parse() {
+	if spec, err := catalog.ParseScheduleDocument(v.Document); err == nil {
+		v.spec = spec
 	}
-	return v.spec
+}
+
+// next is the version's first tick after the mark.
+func (v *Version) next(mark time.Time, local *time.Location) (time.Time, bool) {
+	if v.spec == nil {
+		return time.Time{}, false
+	}
+	at, ok := v.spec.Next(later(mark, v.At), local)
+	return at, ok && (v.Until.IsZero() || !at.After(v.Until))
 }
 
 // Schedule is what the scheduler knows of one schedule.
@@ -33,8 +44,8 @@ type Schedule struct {
 	ID string `json:"id"`
 	// LastSeq is the last sequence of the schedule's aggregate: what an append expects.
 	LastSeq uint64 `json:"last_seq"`
-	// Versions that may still have ticks, oldest first; the last one is the current one.
-	Versions []Version `json:"versions"`
+	// Versions that have ticks which are not in the ledger yet, oldest first, and the current one at the end.
+	Versions []Version `json:"versions,omitempty"`
 	// Mark is the nominal time up to which every tick is in the ledger.
 	Mark time.Time `json:"mark"`
 	// Progress is what an interval remembers of each endpoint.
@@ -45,45 +56,62 @@ type Schedule struct {
 
 // Current is the version that rules, nil when the schedule is deleted.
 func (s *Schedule) Current() *Version {
-	if n := len(s.Versions); n > 0 && !s.Versions[n-1].Deleted {
+	if n := len(s.Versions); n > 0 && s.Versions[n-1].Until.IsZero() {
 		return &s.Versions[n-1]
 	}
 	return nil
 }
 
-// interval reports the current spec and its interval when it fires endpoint by endpoint.
-func (s *Schedule) interval() (*catalog.Schedule, time.Duration, bool) {
+// interval reports the current version and its interval when it fires endpoint by endpoint.
+func (s *Schedule) interval() (*Version, time.Duration, bool) {
 	v := s.Current()
-	if v == nil || v.Spec() == nil || v.Spec().When.PerPC == nil || !v.Spec().Enabled {
+	if v == nil || v.spec == nil || v.spec.When.PerPC == nil || !v.spec.Enabled {
 		return nil, 0, false
 	}
-	every, ok := v.Spec().Every()
-	return v.Spec(), every, ok
+	every, ok := v.spec.Every()
+	return v, every, ok
 }
 
-// change adds a version. Versions whose ticks are all in the ledger are forgotten.
-func (s *Schedule) change(v Version) {
-	if len(s.Versions) == 0 {
+// save begins a version.
+func (s *Schedule) save(v Version, local *time.Location) {
+	if s.Mark.IsZero() {
 		s.Mark = v.At
 	}
+	s.end(v.At, local)
+	v.parse()
 	s.Versions = append(s.Versions, v)
-	s.forget()
 }
 
-// forget drops versions that were replaced before the mark.
-func (s *Schedule) forget() {
-	for len(s.Versions) > 1 && !s.Versions[1].At.After(s.Mark) {
-		s.Versions = s.Versions[1:]
+// end takes the current version's place. Its ticks up to then still have to get into the ledger.
+func (s *Schedule) end(at time.Time, local *time.Location) {
+	if v := s.Current(); v != nil {
+		v.Until = at
+		s.forget(local)
 	}
+}
+
+// remove is the deletion: what the schedule remembers of endpoints goes with it.
+func (s *Schedule) remove(at time.Time, local *time.Location) {
+	s.end(at, local)
+	s.Progress, s.Pending = nil, nil
+}
+
+// forget drops replaced versions whose ticks are all in the ledger.
+func (s *Schedule) forget(local *time.Location) {
+	s.Versions = slices.DeleteFunc(s.Versions, func(v Version) bool {
+		if v.Until.IsZero() {
+			return false
+		}
+		_, due := v.next(s.Mark, local)
+		return !due
+	})
 }
 
 // ticked moves the mark; a fired interval opens a run on every endpoint it names.
-func (s *Schedule) ticked(t events.ScheduleTicked) {
-	if t.To.After(s.Mark) {
-		s.Mark = t.To
-	}
-	s.forget()
-	if v := s.Current(); t.Exec == nil || v == nil || v.Spec() == nil || v.Spec().When.PerPC == nil {
+func (s *Schedule) ticked(t events.ScheduleTicked, local *time.Location) {
+	s.Mark = later(s.Mark, t.To)
+	s.forget(local)
+	if _, _, ok := s.interval(); t.Exec == nil || !ok {
 		return
 	}
 	plan, err := catalog.ParsePlanDocument(t.Exec.Plan)
@@ -93,10 +121,9 @@ func (s *Schedule) ticked(t events.ScheduleTicked) {
 	if s.Progress == nil {
 		s.Progress = map[string]events.Progress{}
 	}
-	nominal := t.To
 	for _, pc := range plan.Target.PCs {
 		p := s.Progress[pc]
-		p.PCID, p.ExecID, p.Fired = pc, t.Exec.ExecID, &nominal
+		p.PCID, p.ExecID, p.Fired = pc, t.Exec.ExecID, &t.To
 		s.Progress[pc] = p
 	}
 }
@@ -107,14 +134,27 @@ func (s *Schedule) progressed(changes []events.Progress) {
 		s.Progress = map[string]events.Progress{}
 	}
 	for _, p := range changes {
-		if pending, ok := s.Pending[p.PCID]; ok && !pending.Fired.After(*p.Fired) {
+		if pending, ok := s.Pending[p.PCID]; ok && (instant(p.Fired).After(instant(pending.Fired)) || same(p, pending)) {
 			delete(s.Pending, p.PCID)
 		}
-		if now, ok := s.Progress[p.PCID]; ok && now.Fired != nil && now.Fired.After(*p.Fired) {
+		if instant(s.Progress[p.PCID].Fired).After(instant(p.Fired)) {
 			continue // a later fire has begun meanwhile
 		}
 		s.Progress[p.PCID] = p
 	}
+}
+
+func same(a, b events.Progress) bool {
+	return a.ExecID == b.ExecID && a.Failures == b.Failures && instant(a.Fired).Equal(instant(b.Fired)) &&
+		instant(a.Succeeded).Equal(instant(b.Succeeded)) && instant(a.NotBefore).Equal(instant(b.NotBefore))
+}
+
+// instant is the zero time for none.
+func instant(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }
 
 // settle notes that the run of an exec on an endpoint has ended.

@@ -1,7 +1,9 @@
 package domain
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"kanade/libs/events"
@@ -10,7 +12,9 @@ import (
 // State is the scheduler's fold of the log up to Position. It is saved and continued; what is not saved (heartbeats, and
 // what is waiting to be decided) is rebuilt.
 type State struct {
-	Position  uint64               `json:"position"`
+	Position uint64 `json:"position"`
+	// At is when the broker stored the fact at Position: by it a log that was recreated is told apart.
+	At        time.Time            `json:"at"`
 	Fleet     Fleet                `json:"fleet"`
 	Execs     map[string]*Exec     `json:"execs"`
 	Schedules map[string]*Schedule `json:"schedules"`
@@ -18,6 +22,8 @@ type State struct {
 	Zone string `json:"zone,omitempty"`
 	// ZoneSeq is the last sequence of the installation's aggregate.
 	ZoneSeq uint64 `json:"zone_seq,omitempty"`
+
+	local *time.Location // of Zone
 
 	// Touched names what may have a next step since the last look: execs to close, schedules to arm or to progress.
 	Touched Touched `json:"-"`
@@ -30,7 +36,7 @@ type Touched struct {
 
 // New is the state before the first fact.
 func New() *State {
-	s := &State{Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}}
+	s := &State{Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, local: time.UTC}
 	s.TouchAll()
 	return s
 }
@@ -47,11 +53,13 @@ func (s *State) TouchAll() {
 }
 
 // Local is the zone that "local" means; UTC until the installation says otherwise.
-func (s *State) Local() *time.Location {
-	if loc, err := time.LoadLocation(s.Zone); err == nil {
-		return loc
+func (s *State) Local() *time.Location { return s.local }
+
+func (s *State) setZone(name string) {
+	s.Zone, s.local = name, time.UTC
+	if loc, err := time.LoadLocation(name); err == nil {
+		s.local = loc
 	}
-	return time.UTC
 }
 
 // BusyExec reports whether an exec of the schedule still runs somewhere.
@@ -64,13 +72,29 @@ func (s *State) BusyExec(scheduleID string) bool {
 	return false
 }
 
-// Apply takes one fact in. Facts at or before Position are ignored. A fact that can't be decoded moves the position and is
-// an *events.DecodeError: it says nothing that anybody could act on.
+// Load reads a state back from the JSON it was saved as, and asks for a look at everything.
+func Load(saved []byte) (*State, error) {
+	s := New()
+	if err := json.Unmarshal(saved, s); err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	s.setZone(s.Zone)
+	for _, x := range s.Schedules {
+		for i := range x.Versions {
+			x.Versions[i].parse()
+		}
+	}
+	s.TouchAll()
+	return s, nil
+}
+
+// Apply takes one fact in. Facts at or before Position are ignored. A fact that can't be decoded is skipped, and is an
+// *events.DecodeError: it says nothing that anybody could act on.
 func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 	if seq <= s.Position {
 		return nil
 	}
-	s.Position = seq
+	s.Position, s.At = seq, at
 	if f, ok, err := events.RunFactOf(e); err != nil {
 		return err
 	} else if ok {
@@ -84,8 +108,45 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 	}
 	p, err := e.Payload()
 	if err != nil {
+		s.passed(e.Aggregate(), e.Subject, seq)
 		return err
 	}
+	return s.apply(p, e.Subject, seq, at)
+}
+
+// Skip passes a message over that is no fact. If it lies on an aggregate's subject, an append must know of it.
+func (s *State) Skip(subject string, seq uint64, at time.Time) {
+	if seq <= s.Position {
+		return
+	}
+	s.Position, s.At = seq, at
+	if parts := strings.Split(subject, "."); len(parts) == 4 && parts[0] == "events" {
+		if id, err := events.Unescape(parts[2]); err == nil {
+			s.passed(events.Aggregate(parts[1]), id, seq)
+		}
+	}
+}
+
+// passed notes that an aggregate holds a fact that this version does not know.
+func (s *State) passed(a events.Aggregate, id string, seq uint64) {
+	switch a {
+	case events.AggregateExec:
+		if x := s.Execs[id]; x != nil {
+			x.LastSeq = seq
+			s.Touched.Execs[id] = struct{}{}
+		}
+	case events.AggregateSchedule:
+		s.schedule(id, seq)
+	case events.AggregateAgent:
+		s.Fleet.get(id).LastSeq = seq
+	case events.AggregateConfig:
+		if id == events.InstallationID {
+			s.ZoneSeq = seq
+		}
+	}
+}
+
+func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) error {
 	switch p := p.(type) {
 	case events.AgentSeen:
 		a := s.Fleet.get(p.PCID)
@@ -96,18 +157,19 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 		a.Groups, a.LastSeq = p.Groups, seq
 		s.touchIntervals()
 	case events.InstallationSaved:
-		s.Zone, s.ZoneSeq = p.Zone, seq
+		s.setZone(p.Zone)
+		s.ZoneSeq = seq
 		s.TouchAll()
 	case events.ScheduleSaved:
-		s.schedule(p.ID, seq).change(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document})
+		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local())
 	case events.ScheduleDeleted:
-		s.schedule(p.ID, seq).change(Version{Seq: seq, At: at, Deleted: true})
+		s.schedule(p.ID, seq).remove(at, s.Local())
 	case events.ScheduleTicked:
-		s.schedule(p.ID, seq).ticked(p)
+		s.schedule(p.ID, seq).ticked(p, s.Local())
 	case events.ScheduleProgressed:
 		s.schedule(p.ID, seq).progressed(p.Changes)
 	default:
-		return s.exec(p, e.Subject, seq, at)
+		return s.exec(p, id, seq, at)
 	}
 	return nil
 }

@@ -10,9 +10,13 @@ import (
 // OnTime is how late a fire may be and still count as fired; later it is caught up.
 const OnTime = time.Minute
 
+// tickLimit is how many nominal ticks are ended at once: a schedule of every second that was disabled for a year has 31
+// million.
+const tickLimit = 50_000
+
 // Tick is a decision about one nominal tick, or about a run of them that end alike.
 type Tick struct {
-	Version  *Version
+	Version  Version
 	Outcome  events.TickOutcome
 	Reason   string
 	From, To time.Time
@@ -22,44 +26,48 @@ type Tick struct {
 // Fires reports whether the tick makes an exec.
 func (t Tick) Fires() bool { return t.Outcome == events.TickFired || t.Outcome == events.TickCaughtUp }
 
-// Ticks decides every nominal tick of a calendar or cron schedule in (mark, now]. Each version of the schedule rules the
-// ticks between its save and the next one. The newest tick is fired, when it is not older than the catch-up window and
-// the schedule is still there and enabled; the others before it are missed, those of a disabled version skipped.
-// busy says that runs of an earlier tick have not ended.
+// Ticks decides the nominal ticks of a calendar or cron schedule in (mark, now]: all of them, or the first 50 000. Each
+// version of the schedule rules the ticks between its save and the next one. The newest tick is fired, when it is not
+// older than the catch-up window and the schedule is still there and enabled; the others before it are missed, those of
+// a disabled version skipped. busy says that runs of an earlier tick have not ended.
 func Ticks(s *Schedule, now time.Time, local *time.Location, busy bool) []Tick {
 	var ticks []Tick
 	var newest *Tick
+	seen := 0
 	for i := range s.Versions {
-		v, until := &s.Versions[i], now
-		if i+1 < len(s.Versions) && s.Versions[i+1].At.Before(now) {
-			until = s.Versions[i+1].At
-		}
-		if v.Spec() == nil {
+		v, until := s.Versions[i], now
+		if v.spec == nil {
 			continue
 		}
-		for at := range v.Spec().Due(later(s.Mark, v.At), until, local) {
+		if !v.Until.IsZero() && v.Until.Before(now) {
+			until = v.Until
+		}
+		for at := range v.spec.Due(later(s.Mark, v.At), until, local) {
 			if newest != nil {
 				ticks = extend(ticks, *newest)
 			}
+			if seen++; seen > tickLimit {
+				return ticks
+			}
 			newest = &Tick{Version: v, From: at, To: at, Count: 1}
-			newest.Outcome, newest.Reason = passed(v, at, now)
+			newest.Outcome, newest.Reason = passed(v.spec, at, now)
 		}
 	}
 	if newest == nil {
 		return nil
 	}
-	if v := s.Current(); newest.Reason == events.TickReasonSuperseded && v != nil && v.Spec() != nil && v.Spec().Enabled {
+	if v := s.Current(); newest.Reason == events.TickReasonSuperseded && v != nil && v.spec != nil && v.spec.Enabled {
 		newest.Outcome, newest.Reason = fire(newest.To, now, busy)
 	}
 	return extend(ticks, *newest)
 }
 
 // passed is how a tick ends that is not fired.
-func passed(v *Version, at, now time.Time) (events.TickOutcome, string) {
+func passed(spec *catalog.Schedule, at, now time.Time) (events.TickOutcome, string) {
 	switch {
-	case !v.Spec().Enabled:
+	case !spec.Enabled:
 		return events.TickSkipped, events.TickReasonDisabled
-	case now.Sub(at) > v.Spec().CatchUpLimit():
+	case now.Sub(at) > spec.CatchUpLimit():
 		return events.TickMissed, events.TickReasonLate
 	default:
 		return events.TickMissed, events.TickReasonSuperseded
@@ -81,7 +89,7 @@ func fire(at, now time.Time, busy bool) (events.TickOutcome, string) {
 // extend appends a tick, or lengthens the last one when it ends alike without an exec.
 func extend(ticks []Tick, t Tick) []Tick {
 	if n := len(ticks); n > 0 && !t.Fires() {
-		if last := &ticks[n-1]; last.Outcome == t.Outcome && last.Reason == t.Reason && last.Version == t.Version {
+		if last := &ticks[n-1]; last.Outcome == t.Outcome && last.Reason == t.Reason && last.Version.Seq == t.Version.Seq {
 			last.To, last.Count = t.To, last.Count+t.Count
 			return ticks
 		}
@@ -89,14 +97,21 @@ func extend(ticks []Tick, t Tick) []Tick {
 	return append(ticks, t)
 }
 
-// NextTick is when a calendar or cron schedule is due next; false when it is disabled, deleted, an interval, or never due
-// again.
-func NextTick(s *Schedule, local *time.Location) (time.Time, bool) {
-	v := s.Current()
-	if v == nil || v.Spec() == nil || !v.Spec().Enabled {
-		return time.Time{}, false
+// NextTick is the first tick of a calendar or cron schedule that is not in the ledger, and the version that made it. It
+// may have passed: a version that has been replaced leaves its ticks to be ended at once. False when there is none: the
+// schedule is deleted, an interval, or never due again. Those of a disabled version are ended with the next tick after
+// it, or when it is replaced.
+func NextTick(s *Schedule, local *time.Location) (at time.Time, version uint64, ok bool) {
+	for i := range s.Versions {
+		v := &s.Versions[i]
+		if v.Until.IsZero() && (v.spec == nil || !v.spec.Enabled) {
+			continue
+		}
+		if at, ok := v.next(s.Mark, local); ok {
+			return at, v.Seq, true
+		}
 	}
-	return v.Spec().Next(later(s.Mark, v.At), local)
+	return time.Time{}, 0, false
 }
 
 // Request is the exec of a tick: the job as it is now, the schedule's plan, and a deadline at the next nominal time, so

@@ -19,7 +19,7 @@ import (
 // savedName is the object of the fold; its form is part of the name, so that another version's is not read.
 const savedName = "fold-v1"
 
-// load takes the saved fold over, if there is one that can be read.
+// load takes the saved fold over, if there is one that can be read and fits the log.
 func (s *Supervisor) load(ctx context.Context) error {
 	state, err := s.read(ctx)
 	switch {
@@ -29,6 +29,14 @@ func (s *Supervisor) load(ctx context.Context) error {
 		return nil
 	case err != nil:
 		s.logger.Warn("the saved fold can't be read; folding the log from the beginning", "error", err)
+		return nil
+	}
+	fits, err := s.fits(ctx, state)
+	if err != nil {
+		return err
+	}
+	if !fits {
+		s.logger.Warn("the saved fold is of another log; folding this one from the beginning", "sequence", state.Position)
 		return nil
 	}
 	s.mu.Lock()
@@ -52,12 +60,18 @@ func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read fold: %w", err)
 	}
-	state := domain.New()
-	if err := json.Unmarshal(data, state); err != nil {
-		return nil, fmt.Errorf("read fold: %w", err)
+	return domain.Load(data)
+}
+
+// fits reports whether the saved fold is of the log that is there. A log that was recreated or restored may have reached
+// the fold's position again with other facts; one whose fact at that position has gone by housekeeping fits.
+func (s *Supervisor) fits(ctx context.Context, state *domain.State) (bool, error) {
+	last, err := s.bus.LastSeq(ctx, events.StreamLog)
+	if err != nil || last < state.Position {
+		return false, err
 	}
-	state.TouchAll()
-	return state, nil
+	m, ok, err := s.bus.Get(ctx, events.StreamLog, state.Position)
+	return !ok || m.Time.Equal(state.At), err
 }
 
 // saves saves the fold from time to time, and once more at the end.

@@ -39,19 +39,12 @@ type step struct {
 const stepsAtOnce = 16
 
 func (s *Supervisor) steps(ctx context.Context) error {
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return nil
-	}
-	retry, sweep := time.NewTicker(retryEvery), time.NewTicker(sweepEvery)
-	defer retry.Stop()
+	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	for {
-		failed := s.take(ctx)
 		var again <-chan time.Time
-		if failed {
-			again = retry.C
+		if failed := s.take(ctx); failed {
+			again = time.After(retryEvery)
 		}
 		select {
 		case <-s.nudge:
@@ -74,6 +67,13 @@ func (s *Supervisor) take(ctx context.Context) (failed bool) {
 		return true
 	}
 	s.mu.Lock()
+	if !s.caughtUp() {
+		s.mu.Unlock()
+		return false
+	}
+	if now.Before(s.passed) {
+		now = s.passed // Now is behind by the way of an answer
+	}
 	steps := s.next(now)
 	s.mu.Unlock()
 	errs := make([]error, len(steps))
@@ -127,7 +127,7 @@ func (s *Supervisor) next(now time.Time) []step {
 		if x := s.state.Execs[id]; x != nil {
 			steps = append(steps, s.execSteps(x)...)
 		} else {
-			delete(s.armed, id)
+			delete(s.armed, timerKey(TimerExpiry, id))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.state.Touched.Schedules)) {
@@ -155,20 +155,21 @@ func (s *Supervisor) execSteps(x *domain.Exec) []step {
 		}})
 	}
 	if x.Planned {
-		if _, armed := s.armed[x.ID]; !armed {
-			t := bus.Timer{Kind: TimerExpiry, Key: x.ID, Generation: "1", At: x.ExpiresAt}
-			steps = append(steps, step{exec: x.ID, do: func(ctx context.Context, _ time.Time) error { return s.arm(ctx, x.ID, t) }})
-		}
+		steps = append(steps, s.arm(step{exec: x.ID}, bus.Timer{Kind: TimerExpiry, Key: x.ID, Generation: "1", At: x.ExpiresAt})...)
 	}
 	return steps
 }
+
+// progressLimit is how many endpoints one fact of progress bears: far from what a message may be.
+const progressLimit = 10_000
 
 // scheduleSteps first records what the schedule has learned of endpoints, then sets its next timer.
 func (s *Supervisor) scheduleSteps(x *domain.Schedule, now time.Time) []step {
 	var steps []step
 	if len(x.Pending) > 0 {
 		p := events.ScheduleProgressed{ID: x.ID}
-		for _, pc := range slices.Sorted(maps.Keys(x.Pending)) {
+		pcs := slices.Sorted(maps.Keys(x.Pending))
+		for _, pc := range pcs[:min(len(pcs), progressLimit)] {
 			p.Changes = append(p.Changes, x.Pending[pc])
 		}
 		expected := x.LastSeq
@@ -177,32 +178,35 @@ func (s *Supervisor) scheduleSteps(x *domain.Schedule, now time.Time) []step {
 			return s.append(ctx, p, expected, now, Actor, id)
 		}})
 	}
-	at, ok := domain.NextTick(x, s.state.Local())
-	if !ok {
-		at, ok = domain.NextMinute(x, s.state.Fleet, now)
+	at, version, ok := domain.NextTick(x, s.state.Local())
+	if minute, due := domain.NextMinute(x, s.state.Fleet, now); due && (!ok || minute.Before(at)) {
+		at, version, ok = minute, x.Current().Seq, true
 	}
 	if !ok {
 		return steps
 	}
-	t := bus.Timer{
-		Kind: TimerTick, Key: x.ID, At: at,
-		Generation: fmt.Sprintf("%d-%d", x.Current().Seq, at.UnixNano()),
-	}
-	if s.armed[x.ID] == t.Generation {
-		return steps
-	}
-	return append(steps, step{schedule: x.ID, do: func(ctx context.Context, _ time.Time) error { return s.arm(ctx, x.ID, t) }})
+	generation := fmt.Sprintf("%d-%d", version, at.UnixNano())
+	return append(steps, s.arm(step{schedule: x.ID}, bus.Timer{Kind: TimerTick, Key: x.ID, Generation: generation, At: at})...)
 }
 
-// arm sets a timer once; the memory of it only saves asking the broker again.
-func (s *Supervisor) arm(ctx context.Context, id string, t bus.Timer) error {
-	if err := s.bus.SetTimer(ctx, t); err != nil {
-		return err
+func timerKey(kind, key string) string { return kind + "/" + key }
+
+// arm is the step that sets a timer; none when it is known to be set. The lock is held, but not by the step.
+func (s *Supervisor) arm(x step, t bus.Timer) []step {
+	key := timerKey(t.Kind, t.Key)
+	if s.armed[key] == t.Generation {
+		return nil
 	}
-	s.mu.Lock()
-	s.armed[id] = t.Generation
-	s.mu.Unlock()
-	return nil
+	x.do = func(ctx context.Context, _ time.Time) error {
+		if err := s.bus.SetTimer(ctx, t); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.armed[key] = t.Generation
+		s.mu.Unlock()
+		return nil
+	}
+	return []step{x}
 }
 
 func (s *Supervisor) append(ctx context.Context, p events.Payload, expected uint64, now time.Time, actor events.Actor, id string) error {

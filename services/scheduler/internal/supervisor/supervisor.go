@@ -16,8 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +38,7 @@ const (
 	saveEvery = 30 * time.Second
 )
 
-// Supervisor holds the fold. Make one with New, then Run it once.
+// Supervisor holds the fold. Make one with New, Run it once, then Close it. Its other methods are safe for concurrent use.
 type Supervisor struct {
 	bus     *bus.Bus
 	logger  *slog.Logger
@@ -46,17 +46,23 @@ type Supervisor struct {
 
 	mu    sync.RWMutex
 	state *domain.State
-	moved chan struct{} // closed and replaced whenever the position moves
+	moved chan struct{} // closed and replaced whenever the fold moves
 
 	nudge chan struct{}
-	ready chan struct{} // closed when the fold has reached what was there at the start
-	// logGoal and presenceGoal are what the fold has to reach for that; presence is how far it is.
-	logGoal, presenceGoal, presence atomic.Uint64
+	ready chan struct{} // closed when the fold has reached its goals for the first time
+
+	// What follows is guarded by mu.
+
+	// logGoal and presenceGoal are the sequences that the fold has to reach before it may decide; presence is how far it
+	// is with the second.
+	logGoal, presenceGoal, presence uint64
 	saved                           uint64 // position of the last save
-	// lost are heartbeats that say something the log does not know, armed the generations of timers that are set; both
-	// are guarded by mu.
-	lost  map[string]wire.Heartbeat
+	// lost are heartbeats that say something the log does not know.
+	lost map[string]wire.Heartbeat
+	// armed are the generations of the timers that are set, by kind and key. It saves asking the broker again.
 	armed map[string]string
+	// passed is an instant that the broker's clock is known to have reached, because a timer came due then.
+	passed time.Time
 }
 
 // New makes a supervisor; reg may be nil.
@@ -73,7 +79,6 @@ func New(b *bus.Bus, logger *slog.Logger, reg prometheus.Registerer) (*Superviso
 
 // Run folds and supervises until ctx ends, then saves the fold. A broker that is away is waited for.
 func (s *Supervisor) Run(ctx context.Context) error {
-	defer s.metrics.close()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -88,25 +93,27 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// Close takes the metrics out of their registry.
+func (s *Supervisor) Close() { s.metrics.close() }
+
 // start loads the saved fold and notes what the fold has to reach before it may decide.
 func (s *Supervisor) start(ctx context.Context) error {
+	if err := s.patiently(ctx, s.load); err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	if err := s.patiently(ctx, s.aim); err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	s.checkReady()
+	return nil
+}
+
+// patiently does something that asks the broker, which it waits for.
+func (s *Supervisor) patiently(ctx context.Context, do func(context.Context) error) error {
 	for {
-		err := s.load(ctx)
-		var logSeq, presenceSeq uint64
-		if err == nil {
-			logSeq, err = s.bus.LastSeq(ctx, events.StreamLog)
-		}
-		if err == nil {
-			presenceSeq, err = s.bus.LastSeq(ctx, events.StreamPresence)
-		}
-		if err == nil {
-			s.logGoal.Store(logSeq)
-			s.presenceGoal.Store(presenceSeq)
-			s.checkReady()
-			return nil
-		}
+		err := do(ctx)
 		if !errors.Is(err, bus.ErrUnavailable) || ctx.Err() != nil {
-			return fmt.Errorf("start supervisor: %w", err)
+			return err
 		}
 		s.logger.Warn("the broker is away; waiting", "error", err)
 		if err := wait(ctx, retryEvery); err != nil {
@@ -115,28 +122,61 @@ func (s *Supervisor) start(ctx context.Context) error {
 	}
 }
 
+// aim notes what the streams hold: the sequences of their last messages that are still there. A stream's own last
+// sequence would never be reached where that message has gone.
+func (s *Supervisor) aim(ctx context.Context) error {
+	log, _, err := s.bus.LastRaw(ctx, events.StreamLog, ">")
+	if err != nil {
+		return err
+	}
+	presence, _, err := s.bus.LastRaw(ctx, events.StreamPresence, ">")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.logGoal, s.presenceGoal = log.Seq, presence.Seq
+	s.signal()
+	s.mu.Unlock()
+	return nil
+}
+
 func (s *Supervisor) followLog(ctx context.Context) error {
 	for {
 		s.mu.RLock()
 		from := s.state.Position + 1
 		s.mu.RUnlock()
 		err := s.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog, From: from, Name: "supervisor"}, s.fold)
-		var pruned *bus.LogPruned
-		var reset *bus.LogReset
-		if !errors.As(err, &pruned) && !errors.As(err, &reset) {
+		if !isOther(err) {
 			return err
 		}
-		s.logger.Warn("the saved fold does not fit the log; folding it from the beginning", "reason", err)
-		s.mu.Lock()
-		fresh := domain.New()
-		for id, e := range s.state.Fleet {
-			if !e.HeardAt.IsZero() {
-				fresh.Fleet[id] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: id}, HeardAt: e.HeardAt}
-			}
+		s.logger.Warn("the fold does not fit the log; folding it from the beginning", "reason", err)
+		s.forget()
+		if err := s.patiently(ctx, s.aim); err != nil {
+			return fmt.Errorf("fold the log again: %w", err)
 		}
-		s.state, s.saved = fresh, 0
-		s.mu.Unlock()
+		s.checkReady()
 	}
+}
+
+// isOther reports whether a stream is not the one that was followed.
+func isOther(err error) bool {
+	var pruned *bus.LogPruned
+	var reset *bus.LogReset
+	return errors.As(err, &pruned) || errors.As(err, &reset)
+}
+
+// forget begins the fold anew; nothing is decided until it has caught up again. What PRESENCE says stays.
+func (s *Supervisor) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := domain.New()
+	for id, e := range s.state.Fleet {
+		if !e.HeardAt.IsZero() {
+			fresh.Fleet[id] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: id}, HeardAt: e.HeardAt}
+		}
+	}
+	s.state, s.saved, s.logGoal = fresh, 0, math.MaxUint64
+	clear(s.armed)
 }
 
 func (s *Supervisor) fold(_ context.Context, batch []bus.RawMsg) error {
@@ -146,7 +186,7 @@ func (s *Supervisor) fold(_ context.Context, batch []bus.RawMsg) error {
 		if err == nil {
 			err = s.state.Apply(e, m.Seq, m.Time)
 		} else {
-			s.state.Position = m.Seq
+			s.state.Skip(m.Subject, m.Seq, m.Time)
 		}
 		if err != nil {
 			// The projector parks it; for the fold it says nothing.
@@ -156,16 +196,27 @@ func (s *Supervisor) fold(_ context.Context, batch []bus.RawMsg) error {
 	}
 	s.metrics.position.Set(float64(s.state.Position))
 	s.metrics.execs.Set(float64(len(s.state.Execs)))
-	close(s.moved)
-	s.moved = make(chan struct{})
+	s.signal()
 	s.mu.Unlock()
 	s.checkReady()
 	s.wake()
 	return nil
 }
 
+// signal lets whoever waits for the fold look again. The lock is held.
+func (s *Supervisor) signal() {
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
 func (s *Supervisor) followPresence(ctx context.Context) error {
-	return s.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamPresence, LastPerSubject: true, Name: "presence"}, s.heard)
+	for {
+		err := s.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamPresence, LastPerSubject: true, Name: "presence"}, s.heard)
+		if !isOther(err) {
+			return err
+		}
+		s.logger.Warn("the heartbeats are of another stream; reading them from the beginning", "reason", err)
+	}
 }
 
 func (s *Supervisor) heard(ctx context.Context, batch []bus.RawMsg) error {
@@ -186,31 +237,30 @@ func (s *Supervisor) heard(ctx context.Context, batch []bus.RawMsg) error {
 		}
 		s.state.Heard(h.PCID, m.Time, now)
 	}
+	s.presence = batch[len(batch)-1].Seq
+	s.signal()
 	s.mu.Unlock()
-	s.presence.Store(batch[len(batch)-1].Seq)
 	s.checkReady()
 	s.wake()
 	return nil
 }
 
+// caughtUp reports whether the fold may decide. The lock is held.
+func (s *Supervisor) caughtUp() bool {
+	return s.state.Position >= s.logGoal && s.presence >= s.presenceGoal
+}
+
 func (s *Supervisor) checkReady() {
-	s.mu.RLock()
-	there := s.state.Position >= s.logGoal.Load() && s.presence.Load() >= s.presenceGoal.Load()
-	s.mu.RUnlock()
-	if !there {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.caughtUp() {
 		return
 	}
 	select {
 	case <-s.ready:
 	default:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		select {
-		case <-s.ready:
-		default:
-			close(s.ready)
-			s.logger.Info("supervisor has caught up", "sequence", s.state.Position, "execs", len(s.state.Execs), "endpoints", len(s.state.Fleet))
-		}
+		close(s.ready)
+		s.logger.Info("supervisor has caught up", "sequence", s.state.Position, "execs", len(s.state.Execs), "endpoints", len(s.state.Fleet))
 	}
 }
 
@@ -220,26 +270,22 @@ func (s *Supervisor) Ready() <-chan struct{} { return s.ready }
 // Fresh waits until the fold holds everything that the log held when it was called: what a decision needs that rests on
 // facts outside of its own aggregate.
 func (s *Supervisor) Fresh(ctx context.Context) error {
-	last, err := s.bus.LastSeq(ctx, events.StreamLog)
+	last, _, err := s.bus.LastRaw(ctx, events.StreamLog, ">")
 	if err != nil {
 		return err
 	}
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the fold: %w", ctx.Err())
-	}
 	for {
 		s.mu.RLock()
+		fresh := s.caughtUp() && s.state.Position >= last.Seq
 		position, moved := s.state.Position, s.moved
 		s.mu.RUnlock()
-		if position >= last {
+		if fresh {
 			return nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the fold to reach %d, it is at %d: %w", last, position, ctx.Err())
+			return fmt.Errorf("wait for the fold to reach %d, it is at %d: %w", last.Seq, position, ctx.Err())
 		}
 	}
 }
@@ -251,10 +297,13 @@ func (s *Supervisor) Read(look func(*domain.State)) {
 	look(s.state)
 }
 
-// TouchSchedule asks for a look at one schedule.
-func (s *Supervisor) TouchSchedule(id string) {
+// TouchSchedule asks for a look at one schedule, whose timer came due at an instant.
+func (s *Supervisor) TouchSchedule(id string, at time.Time) {
 	s.mu.Lock()
 	s.state.Touched.Schedules[id] = struct{}{}
+	if at.After(s.passed) {
+		s.passed = at
+	}
 	s.mu.Unlock()
 	s.wake()
 }

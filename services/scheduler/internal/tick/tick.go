@@ -39,16 +39,20 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Ticker {
 	return &Ticker{bus: b, fold: fold, logger: logger}
 }
 
+// attempts is how often a decision is made anew at once when the schedule has changed under it; then the timer comes
+// back after a while.
+const attempts = 10
+
 // Due handles a timer of kind tick: it ends every tick of the schedule that is due.
-func (k *Ticker) Due(ctx context.Context, t bus.Timer) error {
-	for {
-		err := k.due(ctx, t)
-		if !errors.Is(err, bus.ErrConflict) || ctx.Err() != nil {
-			// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
-			k.fold.TouchSchedule(t.Key)
-			return err
+func (k *Ticker) Due(ctx context.Context, t bus.Timer) (err error) {
+	for range attempts {
+		if err = k.due(ctx, t); !errors.Is(err, bus.ErrConflict) {
+			break
 		}
 	}
+	// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
+	k.fold.TouchSchedule(t.Key, t.At)
+	return err
 }
 
 func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
@@ -80,22 +84,14 @@ func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
 // tick is a decided tick with what its exec needs.
 type tick struct {
 	domain.Tick
-	versionSeq uint64
-	jobID      string
-	target     catalog.Target
-	deadline   time.Time
+	jobID    string
+	target   catalog.Target
+	deadline time.Time
 }
 
+// decide lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
+// interval's.
 func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
-	minute := now.Truncate(time.Minute)
-	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 {
-		spec := x.Current().Spec()
-		every, _ := spec.Every()
-		return []tick{{
-			Tick:       domain.Tick{Version: x.Current(), Outcome: events.TickFired, From: minute, To: minute, Count: 1},
-			versionSeq: x.Current().Seq, jobID: spec.JobID, target: catalog.Target{PCs: due}, deadline: minute.Add(every),
-		}}
-	}
 	var ticks []tick
 	for _, d := range domain.Ticks(x, now, s.Local(), s.BusyExec(x.ID)) {
 		spec := d.Version.Spec()
@@ -103,14 +99,23 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 		if !ok {
 			deadline = d.To.Add(domain.KeepCommands)
 		}
-		ticks = append(ticks, tick{Tick: d, versionSeq: d.Version.Seq, jobID: spec.JobID, target: spec.Target, deadline: deadline})
+		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, target: spec.Target, deadline: deadline})
+	}
+	minute := now.Truncate(time.Minute)
+	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 {
+		v := *x.Current()
+		every, _ := v.Spec().Every()
+		ticks = append(ticks, tick{
+			Tick:  domain.Tick{Version: v, Outcome: events.TickFired, From: minute, To: minute, Count: 1},
+			jobID: v.Spec().JobID, target: catalog.Target{PCs: due}, deadline: minute.Add(every),
+		})
 	}
 	return ticks
 }
 
 func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time) (uint64, error) {
 	p := events.ScheduleTicked{
-		ID: id, ScheduleSequence: t.versionSeq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
+		ID: id, ScheduleSequence: t.Version.Seq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
 	}
 	if t.Fires() {
 		exec, err := k.request(ctx, id, t)
