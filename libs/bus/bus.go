@@ -19,6 +19,10 @@ import (
 // included.
 const DefaultTimeout = 5 * time.Second
 
+// syncQueue is how many messages of one batch of direct gets may wait to be read; no batch may be larger. The client makes
+// the room anew for every request, and by its default that is half a megabyte.
+const syncQueue = 2048
+
 // Errors that callers tell apart with errors.Is.
 var (
 	// ErrUnavailable says that the broker could not be asked, or did not answer in time. Whether a write happened is then
@@ -109,6 +113,7 @@ func dial(ctx context.Context, c Config, b *Bus) (*nats.Conn, error) {
 		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
 		// What can't be sent now is an error now: a publish that was given up must not go out minutes later.
 		nats.ReconnectBufSize(-1),
+		nats.SyncQueueLen(syncQueue),
 		nats.PingInterval(30 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected() }),
