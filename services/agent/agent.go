@@ -158,7 +158,14 @@ func work(ctx context.Context, c Config, d Deps, store *ledger.Ledger, m *metric
 	sender.start(sending, stopMaking, "outbox", out.Run)
 	makers.start(making, stopMaking, "runner", run.Run)
 	makers.start(making, stopMaking, "inbox", in.Run)
-	makers.start(making, stopMaking, "heartbeat", func(ctx context.Context) error { return heartbeat.Run(ctx, beat) })
+	makers.start(making, stopMaking, "heartbeat", func(ctx context.Context) error {
+		select {
+		case <-in.Hears():
+			return heartbeat.Run(ctx, beat)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	makers.start(making, stopMaking, "housekeeping", func(ctx context.Context) error { return prune(ctx, store, d.Logger) })
 
 	err := makers.wait()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus/bustest"
@@ -225,6 +227,26 @@ func TestAdHocRunIsAnsweredInTheWiresWords(t *testing.T) {
 		require.True(t, skipped)
 		require.Equal(t, wire.ExitDeadline, r3.ExitCode)
 		require.Empty(t, s.kinds())
+	})
+}
+
+// An endpoint is announced only when it hears: whatever the fleet is told because of its first heartbeat reaches it.
+func TestHearsBeforeItIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		br := bustest.Broker(t)
+		s := &site{t: t, br: br, bus: bustest.Dial(t, br), dir: t.TempDir(), exec: newScripted()}
+		s.deps = Deps{Executor: s.exec, Logger: slog.New(slog.DiscardHandler)}
+		beats := make(chan *nats.Msg, 16)
+		_, err := s.bus.Conn().ChanSubscribe(wire.SubjectHeartbeat(testPC), beats)
+		require.NoError(t, err)
+		s.start()
+		settle(time.Minute)
+		require.Empty(t, beats, "without streams it hears nothing")
+		require.NoError(t, s.bus.Ensure(t.Context(), bustest.Limits()))
+		<-beats
+		s.send(wire.SubjectCommandAll, command("r1"))
+		settle(time.Second)
+		require.Equal(t, ran("r1"), s.kinds())
 	})
 }
 

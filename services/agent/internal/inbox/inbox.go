@@ -7,8 +7,9 @@
 // minute late. No JetStream consumer is made, ever: an endpoint costs the broker its connection and a few subscriptions.
 //
 // Where it begins. An agent that has never caught up takes what is addressed to it alone from EXEC's beginning, and
-// everything else from EXEC's present end: what the fleet was told before it existed is not for it. A group that is
-// joined later counts from the moment at which the membership was stored, even if the endpoint was away then.
+// everything else from EXEC's present end: what the fleet was told before it existed is not for it. So it exists only from
+// then on: see Hears. A group that is joined later counts from the moment at which the membership was stored, even if the
+// endpoint was away then.
 //
 // Everything happens on the goroutine of Run, so that nothing here is locked.
 package inbox
@@ -63,6 +64,7 @@ type Inbox struct {
 	positions map[string]ledger.Position
 	// begun is whether positions exist, checked whether they fit the stream of this connection.
 	begun, checked bool
+	hears          chan struct{} // closed when positions exist
 	groupsDue      time.Time
 	// hinted says that somebody wrote, or tried to write, this endpoint's groups.
 	hinted bool
@@ -72,8 +74,13 @@ type Inbox struct {
 func New(c Config) *Inbox {
 	return &Inbox{
 		Config: c, live: make(chan *nats.Msg, liveBuffer), hints: make(chan *nats.Msg, 16), subs: map[string]*nats.Subscription{},
+		hears: make(chan struct{}),
 	}
 }
+
+// Hears is closed when every command that is sent from then on will be heard. An endpoint must not be announced before: it
+// would be expected to run what it never hears.
+func (in *Inbox) Hears() <-chan struct{} { return in.hears }
 
 // Run hears until ctx is done. Errors are the ledger's; whatever the broker refuses is tried again.
 func (in *Inbox) Run(ctx context.Context) (err error) {
@@ -90,6 +97,7 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 	defer hints.Unsubscribe()
 
 	if in.begun = len(in.positions) > 0; in.begun {
+		close(in.hears)
 		in.subscribe()
 	}
 	backoff := minBackoff
@@ -173,6 +181,9 @@ func (in *Inbox) begin(ctx context.Context) error {
 	}
 	if err := in.move(changes); err != nil {
 		return err
+	}
+	if !in.begun {
+		close(in.hears)
 	}
 	in.begun, in.checked = true, true
 	return nil
