@@ -8,8 +8,8 @@ require (
 	kanade/libs/bus v0.0.0
 	kanade/libs/catalog v0.0.0
 	kanade/libs/events v0.0.0
-	kanade/libs/process v0.0.0 // indirect
-	kanade/libs/readmodel v0.0.0 // indirect
+	kanade/libs/process v0.0.0
+	kanade/libs/readmodel v0.0.0
 	kanade/services/api v0.0.0
 	kanade/services/projector v0.0.0
 	kanade/services/scheduler v0.0.0
@@ -20,6 +20,7 @@ require (
 	github.com/goccy/go-yaml v1.19.2
 	github.com/gofrs/flock v0.13.2
 	github.com/jotaen/kong-completion v0.0.4
+	github.com/nats-io/nats.go v1.55.0
 	github.com/posener/complete v1.2.3
 	github.com/prometheus/client_golang v1.25.0
 	github.com/stretchr/testify v1.12.1
@@ -55,7 +56,6 @@ require (
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
-	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect

@@ -29,7 +29,7 @@ func nowhere(t *testing.T) string {
 
 func TestNobodyListens(t *testing.T) {
 	t.Setenv("KANADE_BACKEND_URL", nowhere(t))
-	for _, args := range []string{"job list", "exec hello --all --wait", "group add g pc-01 pc-02"} {
+	for _, args := range []string{"job list", "exec hello --all --wait", "group add g pc-01 pc-02", "events tail"} {
 		r := kanade(t, strings.Fields(args)...)
 		require.Equal(t, 1, r.code)
 		require.Empty(t, r.out)

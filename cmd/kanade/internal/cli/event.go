@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"kanade/cmd/kanade/internal/client"
@@ -25,6 +26,10 @@ func (c *eventsTailCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer api.Close()
+	// Nobody there at the beginning is a mistake; nobody there later is waited for.
+	if _, err := api.Do(ctx, client.Request{Method: http.MethodGet, Path: "/api/version"}); err != nil {
+		return err
+	}
 	noted := func(err error) { fmt.Fprintf(a.err, "kanade: %v; trying again\n", err) }
 	err = api.Follow(ctx, client.Filter{From: c.From, Exec: c.Exec, Type: c.Type}, noted, func(e client.Event, raw []byte) (bool, error) {
 		if a.json {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 
@@ -21,6 +22,16 @@ func TestValidID(t *testing.T) {
 	}
 	require.NoError(t, events.ValidID(validID(strings.Repeat("x.", 200))))
 	require.NoError(t, events.ValidID(hostID()))
+}
+
+func TestReachable(t *testing.T) {
+	for address, want := range map[string]string{
+		"0.0.0.0:8080": "127.0.0.1:8080", "[::]:8080": "127.0.0.1:8080", "127.0.0.1:80": "127.0.0.1:80", "192.0.2.1:80": "192.0.2.1:80", "[::1]:80": "[::1]:80",
+	} {
+		a, err := net.ResolveTCPAddr("tcp", address)
+		require.NoError(t, err)
+		require.Equal(t, want, reachable(a))
+	}
 }
 
 // One service that ends, in error or not, ends the system, and Stop says which it was.
