@@ -17,6 +17,7 @@ require (
 	golang.org/x/sync v0.24.0
 	kanade/libs/bus v0.0.0-00010101000000-000000000000
 	kanade/libs/catalog v0.0.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (

@@ -1,0 +1,99 @@
+package domain_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+)
+
+var start = time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC)
+
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
+// history applies facts to a state, one a second.
+type history struct {
+	t     tester
+	state *domain.State
+	seq   uint64
+	now   time.Time
+}
+
+func newHistory(t tester) *history { return &history{t: t, state: domain.New(), now: start} }
+
+func (h *history) add(facts ...events.Payload) {
+	h.t.Helper()
+	for _, p := range facts {
+		h.seq++
+		h.now = h.now.Add(time.Second)
+		e, err := events.New(p, events.Meta{ID: fmt.Sprint(h.seq), Time: h.now})
+		require.NoError(h.t, err)
+		require.NoError(h.t, h.state.Apply(e, h.seq, h.now))
+	}
+}
+
+// reload saves the state and loads it again; what is not saved (heartbeats) is taken over.
+func (h *history) reload() {
+	h.t.Helper()
+	loaded, err := domain.Load([]byte(saved(h.t, h.state)))
+	require.NoError(h.t, err)
+	for id, e := range h.state.Fleet {
+		loaded.Fleet[id].HeardAt = e.HeardAt
+	}
+	h.state = loaded
+}
+
+func saved(t tester, s *domain.State) string {
+	t.Helper()
+	data, err := json.Marshal(s)
+	require.NoError(t, err)
+	return string(data)
+}
+
+// alive is a fleet of known endpoints, heard now.
+func alive(ids ...string) domain.Fleet {
+	f := domain.Fleet{}
+	for _, id := range ids {
+		f[id] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: id, AgentVersion: "1.0.0", OSFamily: "linux"}, Known: true, HeardAt: start}
+	}
+	return f
+}
+
+func document(t tester, rest string) json.RawMessage {
+	t.Helper()
+	s, err := catalog.ParseSchedule([]byte("id: s\njob_id: job\ntarget: {all: true}\n"+rest), catalog.YAML)
+	require.NoError(t, err)
+	doc, err := s.Document()
+	require.NoError(t, err)
+	return doc
+}
+
+func scheduleSaved(t tester, rest string) events.ScheduleSaved {
+	t.Helper()
+	return events.ScheduleSaved{ID: "s", JobID: "job", Enabled: true, DocumentRevision: events.DocumentRevision{Document: document(t, rest)}}
+}
+
+func names(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("pc-%06d", i)
+	}
+	return ids
+}
+
+func planFor(t testing.TB, target catalog.Target) (events.ExecRequested, *catalog.Plan) {
+	t.Helper()
+	plan := &catalog.Plan{Target: target}
+	doc, err := plan.Document()
+	require.NoError(t, err)
+	return events.ExecRequested{ExecID: "x", JobID: "job", Plan: doc, Script: events.Script{Shell: "sh", TimeoutSecs: 30}}, plan
+}
