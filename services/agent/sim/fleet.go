@@ -35,6 +35,9 @@ type Config struct {
 	Groups func(pc string) []string
 	// Heartbeat is the interval; 0 means one beat at the start.
 	Heartbeat time.Duration
+	// Heard, if not nil, is called with each command's endpoint before anything is done about it; the connection's other
+	// endpoints wait for it.
+	Heard func(pc string)
 	// ExitCode tells how a run ends; nil means 0 for all.
 	ExitCode func(pc string, requestID string) int
 	// Logger; nil means slog.Default().
@@ -224,6 +227,9 @@ func (l *line) parse(data []byte) (c domain.Command, err error) {
 // run is the facts of a whole run; nil for a duplicate, or what is no command.
 func (l *line) run(m *nats.Msg) []*nats.Msg {
 	pc := l.owner[m.Sub]
+	if f := l.fleet.config.Heard; f != nil {
+		f(pc)
+	}
 	c, err := l.parse(m.Data)
 	if err != nil {
 		l.fleet.config.Logger.Warn("a command can't be read", "error", err)
