@@ -45,7 +45,9 @@ func (t *Totals) add(x Target, n int) {
 }
 
 // Clone shares nothing with t.
-func (t Totals) Clone() Totals { return Totals{Expected: maps.Clone(t.Expected), Others: maps.Clone(t.Others)} }
+func (t Totals) Clone() Totals {
+	return Totals{Expected: maps.Clone(t.Expected), Others: maps.Clone(t.Others)}
+}
 
 // ExpectedCount is how many endpoints the outcome waits for.
 func (t Totals) ExpectedCount() int { return sum(t.Expected) }

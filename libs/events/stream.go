@@ -54,16 +54,22 @@ type Stream struct {
 	Why string
 }
 
-// Limits are what an installation decides about its streams. The zero value is not usable; begin with DefaultLimits.
+// Limits are what an installation decides about its streams. Every service that ensures the streams takes them as flags
+// and environment (the tags are kong's); all services of an installation must be given the same. The zero value is not
+// usable; begin with DefaultLimits.
 type Limits struct {
 	// History is how long run facts are kept.
-	History time.Duration
+	History time.Duration `name:"history" env:"KANADE_HISTORY" default:"2160h" help:"How long run facts are kept."`
 	// Replicas of every stream: 1 alone, 3 in a cluster.
-	Replicas int
+	Replicas int `name:"replicas" env:"KANADE_REPLICAS" default:"1" help:"Replicas of every stream: 1 alone, 3 in a cluster."`
 	// Fleet is the number of endpoints the installation is sized for.
-	Fleet int
-	// Byte limits of the streams.
-	LogBytes, TelemetryBytes, ObsBytes, DeadBytes, OutputBytes int64
+	Fleet int `name:"fleet" env:"KANADE_FLEET" default:"100000" help:"Endpoints that the installation is sized for."`
+	// Byte limits of the streams. The broker sets this much disk aside, and refuses a stream for which there is not enough.
+	LogBytes       int64 `name:"log-bytes" env:"KANADE_LOG_BYTES" default:"17179869184" help:"Bytes of the log; full, it refuses."`
+	TelemetryBytes int64 `name:"telemetry-bytes" env:"KANADE_TELEMETRY_BYTES" default:"2147483648" help:"Bytes of samples."`
+	ObsBytes       int64 `name:"obs-bytes" env:"KANADE_OBS_BYTES" default:"2147483648" help:"Bytes of observability events."`
+	DeadBytes      int64 `name:"dead-bytes" env:"KANADE_DEAD_BYTES" default:"536870912" help:"Bytes of parked messages."`
+	OutputBytes    int64 `name:"output-bytes" env:"KANADE_OUTPUT_BYTES" default:"536870912" help:"Bytes of live output."`
 }
 
 // Slack is how much longer than History the log keeps a run fact: the projector forgets first, so that what a rebuild
@@ -72,12 +78,20 @@ const Slack = 7 * 24 * time.Hour
 
 const day = 24 * time.Hour
 
-// DefaultLimits suit one broker and up to 100 000 endpoints: 90 days of history.
+// DefaultLimits suit one broker, up to 100 000 endpoints and a disk of 50 GB: 90 days of history.
 func DefaultLimits() Limits {
 	return Limits{
 		History: 90 * day, Replicas: 1, Fleet: 100_000,
-		LogBytes: 64 << 30, TelemetryBytes: 8 << 30, ObsBytes: 8 << 30, DeadBytes: 1 << 30, OutputBytes: 1 << 30,
+		LogBytes: 16 << 30, TelemetryBytes: 2 << 30, ObsBytes: 2 << 30, DeadBytes: 1 << 29, OutputBytes: 1 << 29,
 	}
+}
+
+// OrDefault is l, or DefaultLimits where nothing is set: for a Config made in code.
+func (l Limits) OrDefault() Limits {
+	if l == (Limits{}) {
+		return DefaultLimits()
+	}
+	return l
 }
 
 // Streams declares every stream of the system.

@@ -42,6 +42,8 @@ type Config struct {
 	// AuthToken is what every request under /api/ must bear. Replicas share it. There is no default: without it Run refuses.
 	AuthToken     string `name:"auth-token" env:"KANADE_AUTH_STATIC_TOKEN" help:"Token that every request must bear."`
 	AuthTokenFile string `name:"auth-token-file" env:"KANADE_AUTH_STATIC_TOKEN_FILE" type:"path" help:"File with the token that every request must bear."`
+	// Limits of the streams, which every service makes when they are missing. The same for all services.
+	events.Limits `embed:""`
 }
 
 // Deps are what tests and `kanade up` hand in; nil fields are made from the Config. What is handed in stays the caller's
@@ -170,7 +172,7 @@ func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := b.Ensure(ctx, events.DefaultLimits()); err != nil {
+	if err := b.Ensure(ctx, c.Limits.OrDefault()); err != nil {
 		b.Close()
 		return nil, nil, err
 	}

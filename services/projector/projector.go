@@ -46,6 +46,8 @@ type Config struct {
 	Listen string `name:"listen" env:"KANADE_PROJECTOR_LISTEN" default:"127.0.0.1:8082" help:"Address of health checks and metrics, host:port."`
 	// MaxBatch is how many messages one transaction holds at most; 0 means 5000.
 	MaxBatch int `name:"max-batch" env:"KANADE_PROJECTOR_MAX_BATCH" default:"5000" help:"Messages in one transaction at most."`
+	// Limits of the streams, which every service makes when they are missing. The same for all services.
+	events.Limits `embed:""`
 }
 
 // Deps are what tests and `kanade up` hand in; nil fields are made from the Config. What is handed in stays the caller's
@@ -156,7 +158,7 @@ func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := b.Ensure(ctx, events.DefaultLimits()); err != nil {
+	if err := b.Ensure(ctx, c.Limits.OrDefault()); err != nil {
 		b.Close()
 		return nil, nil, err
 	}

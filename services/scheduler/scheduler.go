@@ -43,6 +43,8 @@ type Config struct {
 	NATSTokenFile string `name:"nats-token-file" env:"KANADE_NATS_TOKEN_FILE" type:"path" help:"File with the token for the broker."`
 	// Workers is how many execs are dispatched at once; the others wait for a free one, in order.
 	Workers int `name:"workers" env:"KANADE_SCHEDULER_WORKERS" default:"8" help:"Execs dispatched at once."`
+	// Limits of the streams, which every service makes when they are missing. The same for all services.
+	events.Limits `embed:""`
 }
 
 // DefaultWorkers is Config.Workers where that is not given.
@@ -195,7 +197,7 @@ func connect(ctx context.Context, c Config, d Deps) (*bus.Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.Ensure(ctx, events.DefaultLimits()); err != nil {
+	if err := b.Ensure(ctx, c.Limits.OrDefault()); err != nil {
 		b.Close()
 		return nil, err
 	}

@@ -80,6 +80,9 @@ func bytesText(n int64) string {
 	if n == 0 {
 		return "none"
 	}
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
 	return fmt.Sprintf("%d GiB", n>>30)
 }
 
