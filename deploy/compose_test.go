@@ -1,9 +1,11 @@
 package deploy
 
 import (
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +15,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/require"
 
+	"kanade/libs/bus"
+	"kanade/libs/bus/broker"
 	"kanade/libs/events"
 )
 
@@ -53,6 +57,40 @@ func TestComposeSetsOnlyWhatProgramsRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Services that are given different limits would change the streams back and forth.
+func TestComposeGivesServicesTheSameLimits(t *testing.T) {
+	project := compose(t)
+	limits := reflect.TypeFor[events.Limits]()
+	given := 0
+	for i := range limits.NumField() {
+		name := limits.Field(i).Tag.Get("env")
+		require.NotEmpty(t, name)
+		first := project.Services["api"].Environment[name]
+		if first != nil {
+			given++
+		}
+		for _, service := range []string{"projector", "scheduler"} {
+			require.Equal(t, first, project.Services[service].Environment[name], "%s: %s", service, name)
+		}
+	}
+	require.Positive(t, given)
+}
+
+// The broker keeps room for every stream at its limit, or does not make it.
+func TestBrokerHasRoomForTheStreams(t *testing.T) {
+	t.Setenv("KANADE_NATS_TOKEN", "x")
+	b, err := broker.Start(broker.Config{
+		File: "nats.conf", Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(b.Shutdown)
+	c, err := bus.Connect(t.Context(), bus.Config{URL: b.URL(), Token: b.Token(), Name: "test", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	require.NoError(t, c.Ensure(t.Context(), events.DefaultLimits()))
+	require.EqualValues(t, events.MaxPayload, c.Conn().MaxPayload())
 }
 
 func TestComposeChecksHealth(t *testing.T) {
