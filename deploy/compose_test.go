@@ -117,6 +117,7 @@ func TestComposeBuildsEveryTargetOfTheDockerfile(t *testing.T) {
 		require.NotNil(t, b, service)
 		require.Equal(t, service, b.Target)
 		require.Equal(t, "deploy/Dockerfile", b.Dockerfile)
+		require.Contains(t, dockerfile, `go build -C services/`+service+` -ldflags="-s -w" -o /out/kanade-`+service+` ./cmd/`+service+"\n")
 		base := regexp.MustCompile(`(?m)^FROM (\S+) AS ` + service + `$`).FindStringSubmatch(dockerfile)
 		require.NotNil(t, base, "the Dockerfile has no target %s", service)
 		require.Equal(t, service != "agent", strings.HasPrefix(base[1], "gcr.io/distroless/static"), "%s is made from %s", service, base[1])
