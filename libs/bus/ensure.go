@@ -42,14 +42,20 @@ func (e *EnsureError) Unwrap() error { return e.Err }
 // changed back. Any service may call it at any time, several at once too. What bears a later revision than
 // events.Revision is left alone, so that an old process beside new ones does no harm; between the look and the change
 // lies one round trip, in which the two could still cross when both start at the same moment: the next Ensure mends it.
-// An *EnsureError names stream and fields if the broker refuses; the rest has been ensured nevertheless.
+// A broker that is away is waited for until ctx ends, as Connect does; then the error is ErrUnavailable. An *EnsureError
+// names stream and fields if the broker refuses; the rest has been ensured nevertheless.
 func (b *Bus) Ensure(ctx context.Context, l events.Limits) error {
 	var failed []error
 	for _, want := range declared(l) {
-		if err := b.ensureStream(ctx, want); err != nil {
-			if errors.Is(err, ErrUnavailable) {
+		err := b.ensureStream(ctx, want)
+		for wait := firstRetry; errors.Is(err, ErrUnavailable); err = b.ensureStream(ctx, want) {
+			if ctx.Err() != nil || b.nc.IsClosed() {
 				return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 			}
+			b.logger.Warn("the broker is away; waiting to ensure streams", "stream", want.Name, "error", err)
+			wait = b.again(ctx, wait)
+		}
+		if err != nil {
 			failed = append(failed, err)
 		}
 	}

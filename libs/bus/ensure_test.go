@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,4 +99,24 @@ func configs(t *testing.T, b *bus.Bus) map[string]jetstream.StreamConfig {
 	}
 	require.NoError(t, list.Err())
 	return all
+}
+
+// A service that starts while the broker goes away must not end for it.
+func TestEnsureWaitsForTheBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		br := bustest.Broker(t)
+		b := bustest.Dial(t, br)
+		br.Shutdown()
+		synctest.Wait()
+		go func() { bustest.Restart(t, br, time.Minute) }()
+		require.NoError(t, b.Ensure(t.Context(), bustest.Limits()))
+
+		br.Shutdown()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, b.Ensure(ctx, bustest.Limits()), bus.ErrUnavailable)
+		b.Close()
+		require.ErrorIs(t, b.Ensure(t.Context(), bustest.Limits()), bus.ErrUnavailable)
+	})
 }
