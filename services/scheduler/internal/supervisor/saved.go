@@ -19,6 +19,9 @@ import (
 // savedName is the object of the fold; its form is part of the name, so that another version's is not read.
 const savedName = "fold-v1"
 
+// readTimeout bounds the reading of the saved fold.
+const readTimeout = 30 * time.Second
+
 // load takes the saved fold over, if there is one that can be read and fits the log.
 func (s *Supervisor) load(ctx context.Context) error {
 	state, err := s.read(ctx)
@@ -45,7 +48,11 @@ func (s *Supervisor) load(ctx context.Context) error {
 	return nil
 }
 
+// read is not interrupted when it is time to end: the client leaves a goroutine and the broker a consumer behind when the
+// opening of an object is.
 func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	defer cancel()
 	object, err := s.bus.GetObject(ctx, events.StoreSchedulerState, savedName)
 	if err != nil {
 		return nil, err
