@@ -28,10 +28,11 @@ func TestPlanRefusals(t *testing.T) {
 		{`{"target":{"all":true},"max_failures":"many"}`, Shape, `max_failures: expected a count like 5 or a share like 10%, got "many"`},
 		{`{}`, Invalid, "target: must name at least one of all, groups, pcs (or set rollout.waves)"},
 		{`{"target":{"all":false,"groups":[]}}`, Invalid, "target: must name at least one of all, groups, pcs (or set rollout.waves)"},
-		{`{"target":{"groups":[""],"pcs":["a b","*","a."]}}`, Invalid, `target.groups[0]: must not be empty; ` +
-			`target.pcs[0]: "a b" is not an id: it begins with a letter or digit and goes on with letters, digits and . _ = / -; ` +
-			`target.pcs[1]: "*" is not an id: it begins with a letter or digit and goes on with letters, digits and . _ = / -; ` +
-			`target.pcs[2]: "a." is not an id: it ends in a dot`},
+		{`{"target":{"groups":[""],"pcs":["a b","*","a.","a..b"]}}`, Invalid, `target.groups[0]: invalid id: empty; ` +
+			`target.pcs[0]: invalid id "a b": ' ' is not one of letters, digits and . _ = / -; ` +
+			`target.pcs[1]: invalid id "*": must begin with a letter or digit; ` +
+			`target.pcs[2]: invalid id "a.": must not end with a dot; ` +
+			`target.pcs[3]: invalid id "a..b": two dots in a row make an empty subject token`},
 		{`{"target":{"all":true},"jitter":"soon","expires_after":"0"}`, Invalid, `jitter: expected a duration like 30s, got "soon"; expires_after: must be more than 0`},
 		{`{"target":{"all":true},"max_failures":"101%","max_parallel":0}`, Invalid, "max_failures: 101% is more than the limit of 100%; max_parallel: must be at least 1"},
 		{`{"rollout":{"waves":[]}}`, Invalid, "rollout.waves: must not be empty"},

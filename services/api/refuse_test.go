@@ -52,6 +52,9 @@ func refusals() []refusal {
 		{"job too large", post, "/api/jobs", yamlType, big + "xx", 413, "limit of 2097152 bytes", ""},
 
 		{"unknown job", post, "/api/exec/nojob", jsonType, all, 404, "job 'nojob' not found in catalog — register it first with `kanade job create <manifest.yaml>`", ""},
+		{"dry run", post, "/api/exec/hello?dry_run=true", jsonType, all, 422, "dry_run: not supported yet", "dry_run"},
+		{"endpoint with an empty token", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["a..b"]}}`, 400, "target.pcs[0]:", "target.pcs[0]"},
+		{"group with an empty token", post, "/api/schedules", yamlType, "id: s\njob_id: hello\ntarget: {groups: [a..b]}\nwhen: {cron: \"0 4 * * *\"}\n", 400, "target.groups[0]:", "target.groups[0]"},
 		{"illegal job id in the path", post, "/api/exec/a%20b", jsonType, all, 400, "job_id:", "job_id"},
 		{"path that is not UTF-8", post, "/api/exec/%ff", jsonType, all, 400, "job_id:", "job_id"},
 		{"empty plan", post, "/api/exec/hello", jsonType, `{}`, 400, "target must specify at least one of `all` / `groups` / `pcs` (or set `rollout.waves`)", "target"},

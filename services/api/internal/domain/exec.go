@@ -45,19 +45,12 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	}
 	e := events.ExecRequested{
 		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
-		Script: script(&m.Execute), Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Origin: r.Origin,
+		Script: m.Execute.Resolve(), Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Origin: r.Origin,
 	}
 	if r.Key != "" {
 		e.IdempotencyKey, e.RequestHash = r.Key, r.BodyHash
 	}
 	return e, nil
-}
-
-// script is what runs. Manifests with script objects or files do not come here: they are not supported yet.
-func script(e *catalog.Execute) events.Script {
-	return events.Script{
-		Shell: string(e.Shell), Body: e.Script, TimeoutSecs: uint64(e.TimeoutSecs()), RunAs: string(e.RunAs), Cwd: e.Cwd,
-	}
 }
 
 // RepeatExec checks that a request may be answered with the exec that its Idempotency-Key met.

@@ -12,6 +12,9 @@ func (s *server) postExec(w http.ResponseWriter, r *http.Request, route string) 
 	if err != nil {
 		return err
 	}
+	if err := queryOf(r).notYet("dry_run"); err != nil {
+		return err
+	}
 	body, err := readJSONBody(w, r)
 	if err != nil {
 		return err

@@ -122,18 +122,8 @@ func (s *server) enableSchedule(w http.ResponseWriter, r *http.Request, route st
 // disableSchedule takes cascade and cascade_kill, which the old CLI always sends; what they ask for is not carried out
 // yet, so that asking for it is refused.
 func (s *server) disableSchedule(w http.ResponseWriter, r *http.Request, route string) error {
-	q := queryOf(r)
-	for _, name := range []string{"cascade", "cascade_kill"} {
-		switch v, given := q.get(name); {
-		case !given || v == "false":
-		case v == "true":
-			return domain.RefuseField(domain.Unprocessable, name, "not supported yet")
-		default:
-			q.refuse(name, "expected true or false, got %q", v)
-		}
-	}
-	if q.err != nil {
-		return q.err
+	if err := queryOf(r).notYet("cascade", "cascade_kill"); err != nil {
+		return err
 	}
 	return s.switchSchedule(w, r, route, false)
 }
