@@ -55,9 +55,10 @@ func (f *fuse) Err() error {
 type fuses struct {
 	handler string
 
-	mu    sync.Mutex
-	seen  map[string]bool
-	blown int
+	blown atomic.Int64
+
+	mu   sync.Mutex
+	seen map[string]bool
 }
 
 func (f *fuses) middleware(next message.HandlerFunc) message.HandlerFunc {
@@ -79,9 +80,7 @@ func (f *fuses) middleware(next message.HandlerFunc) message.HandlerFunc {
 		_, err := next(m)
 		m.SetContext(c.Context)
 		if c.Err() != nil {
-			f.mu.Lock()
-			f.blown++
-			f.mu.Unlock()
+			f.blown.Add(1)
 			return nil, fmt.Errorf("died at step %d: %w", n, c.Err())
 		}
 		return nil, err
@@ -137,19 +136,19 @@ func TestDispatchDiesAtEveryStep(t *testing.T) {
 		n := 0
 		for blown := 0; n < blown+12; n++ { // two rounds in which nobody dies any more
 			target := []catalog.Target{{PCs: []string{"pc1", "pc2", "nobody"}}, {All: true}, {Groups: []string{"g"}}}[n%3]
-			died := f.blown
+			died := f.blown.Load()
 			w.exec(fmt.Sprintf("x%d", n), target)
-			if pass(5 * time.Second); f.blown > died {
+			if pass(5 * time.Second); f.blown.Load() > died {
 				blown = n
 			}
 		}
-		require.Greater(t, f.blown, 60)
+		require.Greater(t, f.blown.Load(), int64(60))
 		stored := w.stored()
 		for i := range n {
 			requireDispatched(t, w, stored, fmt.Sprintf("x%d", i), true)
 			require.Equal(t, i%3 > 0, slices.Contains(w.types(fmt.Sprintf("x%d", i)), "closed"))
 		}
-		t.Logf("died at %d steps", f.blown)
+		t.Logf("died at %d steps", f.blown.Load())
 	})
 }
 
@@ -251,17 +250,17 @@ func TestExpiry(t *testing.T) {
 		w.exec("keep", catalog.Target{PCs: []string{"silent"}})
 		n := 0
 		for blown := 0; n < blown+12; n++ {
-			died := f.blown
+			died := f.blown.Load()
 			deadline := time.Now().Add(time.Minute)
 			w.exec(fmt.Sprintf("x%d", n), []catalog.Target{{All: true}, {PCs: []string{"good", "silent", "nobody"}}}[n%2], func(r *events.ExecRequested) { r.DeadlineAt = &deadline })
 			pass(2*time.Minute + 29*time.Second)
 			require.NotContains(t, w.types(fmt.Sprintf("x%d", n)), "expired")
-			if pass(5 * time.Second); f.blown > died {
+			if pass(5 * time.Second); f.blown.Load() > died {
 				blown = n
 			}
 		}
-		require.Greater(t, f.blown, 30)
-		t.Logf("died at %d steps", f.blown)
+		require.Greater(t, f.blown.Load(), int64(30))
+		t.Logf("died at %d steps", f.blown.Load())
 		require.Equal(t, []string{"keep/0/commands.pc.silent"}, w.stored(), "only what has not expired is left")
 		for i := range n {
 			facts := w.facts(events.AggregateExec, fmt.Sprintf("x%d", i))
@@ -275,6 +274,25 @@ func TestExpiry(t *testing.T) {
 			}
 			require.Equal(t, want, expired[0].Totals.Expected)
 		}
+	})
+}
+
+// Two execs whose time is up at once both expire: their facts have ids of their own.
+func TestExpiryOfTwoAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.agent("silent", silent)
+		pass(time.Second)
+		deadline := time.Now().Add(time.Minute)
+		for _, id := range []string{"x", "y"} {
+			w.exec(id, catalog.Target{PCs: []string{"silent"}}, func(r *events.ExecRequested) { r.DeadlineAt = &deadline })
+		}
+		pass(5 * time.Minute)
+		for _, id := range []string{"x", "y"} {
+			require.Len(t, of[events.ExecExpired](w.facts(events.AggregateExec, id)), 1, id)
+		}
+		require.Empty(t, w.stored())
 	})
 }
 

@@ -21,7 +21,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
+
 	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
@@ -34,8 +34,14 @@ import (
 // Durable is the name of the consumer and handler of requests; renaming it dispatches everything again.
 const Durable = "dispatch"
 
-// page is how many commands go out between two looks at the exec.
-const page = 1000
+// A page is what goes out between two looks at the exec: so many commands, or as many as make so many bytes, each of which
+// holds the script.
+const (
+	page      = 1000
+	pageBytes = 16 << 20
+	// headerRoom is left for headers below what the broker takes as one message.
+	headerRoom = 4 << 10
+)
 
 // Dispatcher handles ExecRequested and expiries. Safe for concurrent use.
 type Dispatcher struct {
@@ -133,7 +139,7 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 	}
 	var p events.ExecPlanned
 	d.fold.Read(func(s *domain.State) { p = domain.Plan(*x.requested, plan, s.Fleet, now) })
-	if err := d.append(ctx, x, p, now, uuid.NewString()); err != nil {
+	if err := d.append(ctx, x, p, now, events.DeriveID(x.id, "planned")); err != nil {
 		return err
 	}
 	x.planned = &p
@@ -155,7 +161,7 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
 			return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
 		}
 		released := events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}
-		if err := d.append(ctx, x, released, now, uuid.NewString()); err != nil {
+		if err := d.append(ctx, x, released, now, events.DeriveID(x.id, "released")); err != nil {
 			return err
 		}
 	}
@@ -196,22 +202,14 @@ func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, wave, commands
 // that what was sent is gone.
 func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Command) (stopped bool, err error) {
 	for len(commands) > 0 {
-		n := min(page, len(commands))
-		messages := make([]*nats.Msg, n)
-		for i, c := range commands[:n] {
-			body, err := c.Body.MarshalJSON()
-			if err != nil {
-				return false, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
-			}
-			messages[i] = &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{events.HeaderMsgID: {c.MessageID}}}
-			if trace := bus.TraceParent(ctx); trace != "" {
-				messages[i].Header.Set(events.HeaderTraceParent, trace)
-			}
+		messages, err := encode(ctx, commands)
+		if err != nil {
+			return false, err
 		}
 		if err := d.bus.PublishAll(ctx, messages, 0); err != nil {
 			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
 		}
-		if commands = commands[n:]; len(commands) == 0 {
+		if commands = commands[len(messages):]; len(commands) == 0 {
 			return false, nil
 		}
 		now, err := d.load(ctx, x.id)
@@ -223,6 +221,31 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Comman
 		}
 	}
 	return false, nil
+}
+
+// encode makes the messages of the next page.
+func encode(ctx context.Context, commands []domain.Command) ([]*nats.Msg, error) {
+	trace, bytes := bus.TraceParent(ctx), 0
+	var messages []*nats.Msg
+	for _, c := range commands {
+		if len(messages) == page || bytes >= pageBytes {
+			break
+		}
+		body, err := c.Body.MarshalJSON()
+		if err != nil {
+			return nil, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
+		}
+		if len(body) > events.MaxPayload-headerRoom {
+			return nil, bus.Permanent(fmt.Errorf("command %s has %d bytes, the limit is %d", c.MessageID, len(body), events.MaxPayload-headerRoom))
+		}
+		bytes += len(body)
+		m := &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{events.HeaderMsgID: {c.MessageID}}}
+		if trace != "" {
+			m.Header.Set(events.HeaderTraceParent, trace)
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
 }
 
 // append stores a fact of the exec against its last sequence, caused by its request. The id of a decision that an effect

