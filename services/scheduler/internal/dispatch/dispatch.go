@@ -21,7 +21,7 @@ import (
 	"strconv"
 	"time"
 
-
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
@@ -139,7 +139,7 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 	}
 	var p events.ExecPlanned
 	d.fold.Read(func(s *domain.State) { p = domain.Plan(*x.requested, plan, s.Fleet, now) })
-	if err := d.append(ctx, x, p, now, events.DeriveID(x.id, "planned")); err != nil {
+	if err := d.append(ctx, x, p, now, uuid.NewString()); err != nil {
 		return err
 	}
 	x.planned = &p
@@ -161,7 +161,7 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
 			return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
 		}
 		released := events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}
-		if err := d.append(ctx, x, released, now, events.DeriveID(x.id, "released")); err != nil {
+		if err := d.append(ctx, x, released, now, uuid.NewString()); err != nil {
 			return err
 		}
 	}
