@@ -307,12 +307,15 @@ func TestExpiryOfClosed(t *testing.T) {
 		away.sleep()
 		pass(3 * time.Minute)
 		deadline := time.Now().Add(4 * time.Hour)
-		w.exec("x", catalog.Target{All: true}, func(r *events.ExecRequested) { r.DeadlineAt = &deadline })
+		for _, id := range []string{"x", "y"} { // that expire at the same instant
+			w.exec(id, catalog.Target{All: true}, func(r *events.ExecRequested) { r.DeadlineAt = &deadline })
+		}
 		pass(time.Hour)
-		require.Equal(t, []string{"x/0/commands.all"}, w.stored(), "the command waits for whoever is away")
+		require.ElementsMatch(t, []string{"x/0/commands.all", "y/0/commands.all"}, w.stored(), "the commands wait for whoever is away")
 		require.Equal(t, "closed", w.types("x")[4])
 		pass(4 * time.Hour)
 		require.Equal(t, []string{"requested", "planned", "wave-released", "wave-dispatched", "closed", "expired"}, w.types("x"))
+		require.Contains(t, w.types("y"), "expired")
 		expired := of[events.ExecExpired](w.facts(events.AggregateExec, "x"))[0]
 		require.Equal(t, events.OutcomeSucceeded, expired.Outcome, "an exec keeps its outcome")
 		require.Equal(t, map[events.TargetState]int{events.StateExpired: 1}, expired.Totals.Others)
