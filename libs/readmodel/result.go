@@ -3,6 +3,7 @@ package readmodel
 import (
 	"context"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"time"
 
@@ -167,6 +168,24 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) ([]Result, error) 
 	return found, nil
 }
 
+// exact is the one text that an expression matches, when it is anchored at both ends and has no choice in between: what
+// the database can look up instead of reading every row.
+func exact(re *regexp.Regexp) (string, bool) {
+	if re == nil {
+		return "", false
+	}
+	s, err := syntax.Parse(re.String(), syntax.Perl)
+	if err != nil || s.Op != syntax.OpConcat || len(s.Sub) != 3 {
+		return "", false
+	}
+	begin, text, end := s.Sub[0], s.Sub[1], s.Sub[2]
+	// Without the flag (?m) and before the end of the text, not of a line.
+	if begin.Op != syntax.OpBeginText || end.Op != syntax.OpEndText || text.Op != syntax.OpLiteral || text.Flags&syntax.FoldCase != 0 {
+		return "", false
+	}
+	return string(text.Rune), true
+}
+
 func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, lastID string, limit int) ([]Result, error) {
 	query, args := results.all()+" WHERE (started_at, result_id) < (?, ?)", []any{last, lastID}
 	switch f.Status {
@@ -179,6 +198,11 @@ func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, las
 	}
 	if !f.Since.IsZero() {
 		query, args = query+" AND started_at >= ?", append(args, toNanos(f.Since))
+	}
+	for column, re := range map[string]*regexp.Regexp{"exec_id": f.ExecID, "pc_id": f.PCID, "job_id": f.JobID} {
+		if text, ok := exact(re); ok {
+			query, args = query+" AND "+column+" = ?", append(args, text)
+		}
 	}
 	return list(ctx, r, scanResult, query+" ORDER BY started_at DESC, result_id DESC LIMIT ?", append(args, limit)...)
 }

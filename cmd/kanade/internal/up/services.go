@@ -1,14 +1,14 @@
 package up
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"kanade/libs/bus"
@@ -78,17 +78,23 @@ func (s *System) startServices(ctx context.Context, c Config, b *broker.Broker, 
 }
 
 // ready waits until the scheduler works and the API says that all it needs is there, and gives up when a service ends or
-// ctx does.
+// ctx does. All means that the read model holds what the log held when the API was first there: a schema that has changed
+// is built first, then served.
 func (s *System) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not ready after %s; see %s", readyTimeout, s.Home.Path("kanade.log")))
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	scheduling := s.scheduling
+	scheduling, goal := s.scheduling, uint64(0)
 	for {
-		if scheduling == nil && askReady(ctx, client, s.URL) == nil {
-			return nil
+		if scheduling == nil {
+			if r, err := askReady(ctx, client, s.URL); err == nil {
+				goal = cmp.Or(goal, r.Broker.LastSequence)
+				if r.ReadModel.AppliedSequence >= goal {
+					return nil
+				}
+			}
 		}
 		select {
 		case <-scheduling:
@@ -103,19 +109,29 @@ func (s *System) ready(ctx context.Context) error {
 	}
 }
 
-func askReady(ctx context.Context, client *http.Client, url string) error {
+// readiness is what matters of the API's own.
+type readiness struct {
+	Broker struct {
+		LastSequence uint64 `json:"last_sequence"`
+	} `json:"broker"`
+	ReadModel struct {
+		AppliedSequence uint64 `json:"applied_sequence"`
+	} `json:"read_model"`
+}
+
+func askReady(ctx context.Context, client *http.Client, url string) (readiness, error) {
+	var state readiness
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
 	if err != nil {
-		return err
+		return state, err
 	}
 	answer, err := client.Do(r)
 	if err != nil {
-		return err
+		return state, err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
-		return fmt.Errorf("%s %s", answer.Status, strings.TrimSpace(string(text)))
+		return state, fmt.Errorf("not ready: %s", answer.Status)
 	}
-	return nil
+	return state, json.NewDecoder(answer.Body).Decode(&state)
 }
