@@ -88,7 +88,7 @@ type ObjectStore struct {
 func ObjectStores(l Limits) []ObjectStore {
 	stores := []ObjectStore{
 		{Name: StoreScripts, Why: "Script objects, <name>/<version>."},
-		{Name: StoreResultOutput, MaxAge: 30 * day, MaxBytes: 1 << 30, Why: "Output that is too long for an event."},
+		{Name: StoreResultOutput, MaxAge: 30 * day, MaxBytes: l.ResultOutputBytes, Why: "Output that is too long for an event. Full, it refuses, and the event goes out with head and tail alone."},
 		{Name: StoreAgentReleases, Why: "Agent releases, <version>."},
 		{Name: StoreAppPackages, Why: "Packages, <name>/<version>."},
 		{Name: StoreSchedulerState, Why: "The scheduler's fold and its position; makes a start faster."},

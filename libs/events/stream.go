@@ -64,12 +64,14 @@ type Limits struct {
 	Replicas int `name:"replicas" env:"KANADE_REPLICAS" default:"1" help:"Replicas of every stream: 1 alone, 3 in a cluster."`
 	// Fleet is the number of endpoints the installation is sized for.
 	Fleet int `name:"fleet" env:"KANADE_FLEET" default:"100000" help:"Endpoints that the installation is sized for."`
-	// Byte limits of the streams. The broker sets this much disk aside, and refuses a stream for which there is not enough.
+	// Byte limits of the streams and of the object store of outputs. The broker sets this much disk aside, and refuses a stream for which there is not enough.
 	LogBytes       int64 `name:"log-bytes" env:"KANADE_LOG_BYTES" default:"17179869184" help:"Bytes of the log; full, it refuses."`
 	TelemetryBytes int64 `name:"telemetry-bytes" env:"KANADE_TELEMETRY_BYTES" default:"2147483648" help:"Bytes of samples."`
 	ObsBytes       int64 `name:"obs-bytes" env:"KANADE_OBS_BYTES" default:"2147483648" help:"Bytes of observability events."`
 	DeadBytes      int64 `name:"dead-bytes" env:"KANADE_DEAD_BYTES" default:"536870912" help:"Bytes of parked messages."`
 	OutputBytes    int64 `name:"output-bytes" env:"KANADE_OUTPUT_BYTES" default:"536870912" help:"Bytes of live output."`
+	// ResultOutputBytes bound the store of outputs that are too long for a fact. Full, it refuses, and facts go out without.
+	ResultOutputBytes int64 `name:"result-output-bytes" env:"KANADE_RESULT_OUTPUT_BYTES" default:"1073741824" help:"Bytes of long outputs; full, they are kept cut."`
 }
 
 // Slack is how much longer than History the log keeps a run fact: the projector forgets first, so that what a rebuild
@@ -83,6 +85,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		History: 90 * day, Replicas: 1, Fleet: 100_000,
 		LogBytes: 16 << 30, TelemetryBytes: 2 << 30, ObsBytes: 2 << 30, DeadBytes: 1 << 29, OutputBytes: 1 << 29,
+		ResultOutputBytes: 1 << 30,
 	}
 }
 

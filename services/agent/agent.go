@@ -137,7 +137,7 @@ func work(ctx context.Context, c Config, d Deps, store *ledger.Ledger, m *metric
 	if err := outbox.CleanSpool(spool, store); err != nil {
 		return err
 	}
-	out := outbox.New(d.Bus, store, d.Logger)
+	out := outbox.New(d.Bus, store, d.Logger, m)
 	run := runner.New(runner.Config{
 		Bus: d.Bus, Ledger: store, Executor: d.Executor, PCID: c.ID, Spool: spool, Limit: c.Limit, Jitter: d.Jitter,
 		Wake: out.Wake, Logger: d.Logger, Metrics: m,

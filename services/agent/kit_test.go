@@ -157,6 +157,18 @@ func (s *site) put(name, key, value string) {
 	require.NoError(s.t, err)
 }
 
+// resize gives a stream another byte limit, and tells the one it had.
+func (s *site) resize(stream string, room int64) (before int64) {
+	s.t.Helper()
+	found, err := s.bus.JetStream().Stream(s.t.Context(), stream)
+	require.NoError(s.t, err)
+	config := found.CachedInfo().Config
+	before, config.MaxBytes = config.MaxBytes, room
+	_, err = s.bus.JetStream().UpdateStream(s.t.Context(), config)
+	require.NoError(s.t, err)
+	return before
+}
+
 // facts are the run facts in the log, in order.
 func (s *site) facts() []events.RunFact {
 	s.t.Helper()

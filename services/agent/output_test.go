@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus/bustest"
@@ -82,6 +84,64 @@ func TestStoreAway(t *testing.T) {
 		require.Contains(t, s.kinds(), "r1:finished=succeeded")
 		require.Equal(t, 2, s.exec.starts())
 	})
+}
+
+// A store that is full costs the object, not the fact, and delays nothing: it may stay full for weeks.
+func TestStoreFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.deps.Metrics = prometheus.NewRegistry()
+		s.exec.plays = func(_ context.Context, _ string, _ Script, stdout io.Writer) (Exit, error) {
+			_, err := io.Copy(stdout, bytes.NewReader(bytes.Repeat([]byte("0123456789abcde\n"), 1<<16)))
+			return Exit{Code: 3}, err
+		}
+		room := s.resize("OBJ_"+events.StoreResultOutput, 100_000)
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1"))
+		s.send(wire.SubjectCommandAll, command("r2"))
+		settle(5 * time.Second)
+		require.ElementsMatch(t, []string{
+			"r1:received", "r1:started", "r1:finished=failed", "r2:received", "r2:started", "r2:finished=failed",
+		}, s.kinds())
+		for _, f := range s.facts() {
+			if f.Kind != events.RunKindFinished {
+				continue
+			}
+			require.Equal(t, 3, *f.Code)
+			require.Empty(t, f.Stdout.Object)
+			require.Empty(t, f.Stdout.SHA256, "nothing is kept that it could be of")
+			require.True(t, f.Stdout.Truncated)
+			require.EqualValues(t, 1<<20, f.Stdout.Bytes)
+			require.True(t, strings.HasPrefix(f.Stdout.Text, "0123456789abcde\n"))
+			require.True(t, strings.HasSuffix(f.Stdout.Text, "0123456789abcde\n"))
+			require.Contains(t, f.Stdout.Text, "bytes left out")
+		}
+		require.Equal(t, 2.0, counted(t, s.deps.Metrics, "kanade_agent_outputs_cut_total"))
+		left, err := os.ReadDir(filepath.Join(s.dir, "spool"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+
+		s.resize("OBJ_"+events.StoreResultOutput, room)
+		s.send(wire.SubjectCommandAll, command("r3"))
+		settle(5 * time.Second)
+		facts := s.facts()
+		require.NotEmpty(t, facts[len(facts)-1].Stdout.Object)
+	})
+}
+
+// counted is the value of a counter that has one.
+func counted(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			require.Len(t, f.GetMetric(), 1)
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return 0
 }
 
 // A file that vanished from the spool costs the object, not the fact.

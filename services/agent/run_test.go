@@ -324,22 +324,14 @@ func TestLogFull(t *testing.T) {
 		s := newSite(t)
 		s.start()
 		settle(time.Second)
-		log, err := s.bus.JetStream().Stream(t.Context(), events.StreamLog)
-		require.NoError(t, err)
-		config := log.CachedInfo().Config
-		room := config.MaxBytes
-		config.MaxBytes = 1
-		_, err = s.bus.JetStream().UpdateStream(t.Context(), config)
-		require.NoError(t, err)
+		room := s.resize(events.StreamLog, 1)
 		for i := range 3 {
 			s.send(wire.SubjectCommandAll, command(fmt.Sprintf("r%d", i)))
 		}
 		settle(time.Hour)
 		require.Equal(t, 3, s.exec.starts())
 		require.Empty(t, s.kinds())
-		config.MaxBytes = room
-		_, err = s.bus.JetStream().UpdateStream(t.Context(), config)
-		require.NoError(t, err)
+		s.resize(events.StreamLog, room)
 		settle(2 * time.Minute)
 		require.ElementsMatch(t, slices.Concat(ran("r0"), ran("r1"), ran("r2")), s.kinds())
 	})

@@ -134,8 +134,8 @@ func reply(e Entry, r wire.ExecResult) (*Message, error) {
 	}}, nil
 }
 
-// WithoutObject is the message as it goes out when an upload's file is gone: the fact stays, the object it would have
-// named does not.
+// WithoutObject is the message as it goes out when an upload can't be had: the fact stays, with head and tail of the
+// output, marked as cut; the object it would have named does not.
 func (m Message) WithoutObject(name string) (Message, error) {
 	if m.Event == nil {
 		r, err := wire.DecodeExecResult(m.Reply.Data)

@@ -15,6 +15,9 @@ type Metrics struct {
 	Runs *prometheus.CounterVec
 	// Skips counts commands that were not run, by reason.
 	Skips *prometheus.CounterVec
+	// OutputsCut counts outputs that went out without their object, by reason: store_full, spool_lost. A try that
+	// the log refuses counts as well.
+	OutputsCut *prometheus.CounterVec
 	// Running is how many scripts run now.
 	Running prometheus.Gauge
 	// CatchUpFailures counts catch-ups that failed and were tried again.
@@ -37,6 +40,9 @@ func New(reg prometheus.Registerer, waiting func() int) (*Metrics, error) {
 		Skips: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kanade_agent_skips_total", Help: "Commands that were not run, by reason.",
 		}, []string{"reason"}),
+		OutputsCut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kanade_agent_outputs_cut_total", Help: "Outputs of which only head and tail are kept, by reason: store_full, spool_lost.",
+		}, []string{"reason"}),
 		Running: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kanade_agent_running", Help: "Scripts that run now.",
 		}),
@@ -48,7 +54,7 @@ func New(reg prometheus.Registerer, waiting func() int) (*Metrics, error) {
 	outbox := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kanade_agent_outbox_messages", Help: "Facts that the log has not acknowledged yet.",
 	}, func() float64 { return float64(waiting()) })
-	for _, c := range []prometheus.Collector{m.Heard, m.Runs, m.Skips, m.Running, m.CatchUpFailures, outbox} {
+	for _, c := range []prometheus.Collector{m.Heard, m.Runs, m.Skips, m.OutputsCut, m.Running, m.CatchUpFailures, outbox} {
 		if err := reg.Register(c); err != nil {
 			m.Close()
 			return nil, fmt.Errorf("register metrics: %w", err)

@@ -5,8 +5,9 @@
 // space, no fact. A message may be published twice (the agent died between acknowledgement and removal); its id is
 // derived, so the log stores it once within its duplicate window and readers fold it once ever.
 //
-// A message that is refused for another reason than an unreachable broker or a full log (its object does not fit the
-// store) holds back what belongs to the same run, and nothing else. The order that is kept is that of each run.
+// A message that is refused for another reason than an unreachable broker or a full log (its store is not there) holds
+// back what belongs to the same run, and nothing else. The order that is kept is that of each run. A store that is full
+// holds back nothing: it may stay so for weeks, and the fact has the output's head and tail.
 package outbox
 
 import (
@@ -24,6 +25,7 @@ import (
 	"kanade/libs/events"
 	"kanade/services/agent/internal/domain"
 	"kanade/services/agent/internal/ledger"
+	"kanade/services/agent/internal/metrics"
 )
 
 // Pace of the sender.
@@ -44,14 +46,15 @@ type Sender struct {
 	bus    *bus.Bus
 	ledger *ledger.Ledger
 	logger *slog.Logger
+	counts *metrics.Metrics
 	wake   chan struct{}
 	// sent are acknowledged messages that are still in the file: all that there are up to the largest key among them.
 	sent []ledger.Item
 }
 
 // New makes a sender; Run works.
-func New(b *bus.Bus, l *ledger.Ledger, logger *slog.Logger) *Sender {
-	return &Sender{bus: b, ledger: l, logger: logger, wake: make(chan struct{}, 1)}
+func New(b *bus.Bus, l *ledger.Ledger, logger *slog.Logger, m *metrics.Metrics) *Sender {
+	return &Sender{bus: b, ledger: l, logger: logger, counts: m, wake: make(chan struct{}, 1)}
 }
 
 // Wake says that there may be something to send. It never blocks; any goroutine may call it.
@@ -187,10 +190,12 @@ func (s *Sender) Settle() error {
 func (s *Sender) send(ctx context.Context, m domain.Message) error {
 	for _, u := range m.Uploads {
 		err := s.upload(ctx, u)
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			// The file is only removed after its message: somebody else removed it. The fact must not wait for it.
-			s.logger.Error("a kept output has vanished from the spool", "object", u.Object, "error", err)
-			m, err = m.WithoutObject(u.Object)
+			m, err = s.cut(m, u, reasonSpoolLost, err)
+		case errors.Is(err, bus.ErrLogFull): // of the store: the log has not been asked yet
+			m, err = s.cut(m, u, reasonStoreFull, err)
 		}
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", u.Object, err)
@@ -207,6 +212,19 @@ func (s *Sender) send(ctx context.Context, m domain.Message) error {
 		return err
 	}
 	return s.bus.PublishAll(ctx, []*nats.Msg{msg}, 1)
+}
+
+// Reasons for which an output goes out cut, as the metric names them.
+const (
+	reasonStoreFull = "store_full"
+	reasonSpoolLost = "spool_lost"
+)
+
+// cut is the message without an object that can't be had; head and tail of the output stay.
+func (s *Sender) cut(m domain.Message, u domain.Upload, reason string, cause error) (domain.Message, error) {
+	s.logger.Error("an output is kept only in part", "object", u.Object, "reason", reason, "error", cause)
+	s.counts.OutputsCut.WithLabelValues(reason).Inc()
+	return m.WithoutObject(u.Object)
 }
 
 // Encode is a message as it is published.
