@@ -24,6 +24,10 @@ type FollowConfig struct {
 	// From is the first sequence wanted: the reader's checkpoint + 1. 0 and 1 both mean whatever the stream holds, from its
 	// beginning; a later one is a promise that everything before it is known.
 	From uint64
+	// KnownAt is when the broker stored the message before From, the last one the reader knows: a stream that holds another
+	// one there is not the one that was read (LogReset). Zero means unknown: what the stream holds there at the start is
+	// taken for it.
+	KnownAt time.Time
 	// Filters are the subjects; none means all of the stream.
 	Filters []string
 	// LastPerSubject begins with the newest message of each subject, in order, instead of From; what comes later comes
@@ -46,22 +50,26 @@ func (e *LogPruned) Error() string {
 	return fmt.Sprintf("stream %s begins at sequence %d, %d is gone", e.Stream, e.First, e.From)
 }
 
-// LogReset says that the stream ends before the reader's checkpoint: it is another one, or it was restored from a
-// backup or cut by a power loss. The reader has to begin anew.
+// LogReset says that the stream ends before the reader's checkpoint, or holds another message there than the reader
+// knows: it is another one, or it was restored from a backup or cut by a power loss, and may have grown since. The reader
+// has to begin anew.
 type LogReset struct {
 	Stream     string
 	From, Last uint64
 }
 
 func (e *LogReset) Error() string {
+	if e.Last+1 >= e.From {
+		return fmt.Sprintf("stream %s holds another message at sequence %d than was read: it is another one, or it was restored", e.Stream, e.From-1)
+	}
 	return fmt.Sprintf("stream %s ends at sequence %d, before %d: it is another one, or it was restored", e.Stream, e.Last, e.From)
 }
 
 // Follow reads a stream in order and calls fn with batches: whatever waits, 1 to MaxBatch messages, one call at a time,
 // each message once. It blocks until ctx ends (then nil) or fn returns an error, which comes back as it is: the reader
 // stops where it is. It survives the broker's restarts by going on after the last message it has handed over. At the
-// start and after every lost connection it checks that the stream still is what the reader knows: *LogPruned,
-// *LogReset. A stream that does not exist is ErrNotFound; what the broker refuses (a bad filter, too many consumers) is an
+// start and after every lost connection it checks that the stream still is what the reader knows, by its ends and by the
+// last message known, if that is still there: *LogPruned, *LogReset. A stream that does not exist is ErrNotFound; what the broker refuses (a bad filter, too many consumers) is an
 // error as well. The messages belong to fn.
 //
 // Every Follow costs the broker a consumer while it runs: a few per process, never one per request.
@@ -69,7 +77,7 @@ func (b *Bus) Follow(ctx context.Context, c FollowConfig, fn func(ctx context.Co
 	if c.MaxBatch <= 0 {
 		c.MaxBatch = DefaultBatch
 	}
-	f := &follower{bus: b, config: c, next: max(c.From, 1), fn: fn}
+	f := &follower{bus: b, config: c, next: max(c.From, 1), known: c.KnownAt, fn: fn}
 	for wait := firstRetry; ctx.Err() == nil; {
 		before := f.next
 		err := f.session(ctx)
@@ -106,9 +114,10 @@ type follower struct {
 	bus    *Bus
 	config FollowConfig
 	fn     func(context.Context, []RawMsg) error
-	next   uint64 // first sequence not handed over yet
-	begun  bool   // something was handed over
-	failed error  // what fn returned
+	next   uint64    // first sequence not handed over yet
+	known  time.Time // when the broker stored the one before; zero: unknown
+	begun  bool      // something was handed over
+	failed error     // what fn returned
 }
 
 // session reads until the connection is lost or something is out of order. The consumer is one of the stream's ends
@@ -120,14 +129,15 @@ func (f *follower) session(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if err := f.check(session); err != nil {
-		return err
-	}
 	consumer, err := f.open(session)
 	if err != nil {
 		return err
 	}
 	defer f.remove(consumer.CachedInfo().Name)
+	// A stream that is replaced takes its consumers along, so what is checked is what will be read.
+	if err := f.check(session); err != nil {
+		return err
+	}
 	messages, err := consumer.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(2*f.config.MaxBatch, followBytes), jetstream.PullExpiry(pullExpires),
 		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
@@ -164,7 +174,8 @@ func (f *follower) hand(ctx context.Context, m RawMsg, read <-chan RawMsg) error
 	if err := f.fn(ctx, batch); err != nil {
 		return err
 	}
-	f.next, f.begun = batch[len(batch)-1].Seq+1, true
+	last := batch[len(batch)-1]
+	f.next, f.known, f.begun = last.Seq+1, last.Time, true
 	return nil
 }
 
@@ -200,11 +211,25 @@ func (f *follower) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	reset := &LogReset{Stream: f.config.Stream, From: f.next, Last: last}
 	if last+1 < f.next {
-		return &LogReset{Stream: f.config.Stream, From: f.next, Last: last}
+		return reset
 	}
 	if f.next > 1 && first > f.next && !f.config.LastPerSubject {
 		return &LogPruned{Stream: f.config.Stream, From: f.next, First: first}
+	}
+	if f.next == 1 {
+		return nil
+	}
+	m, found, err := f.bus.Get(ctx, f.config.Stream, f.next-1)
+	if err != nil || !found { // gone by housekeeping
+		return err
+	}
+	if f.known.IsZero() {
+		f.known = m.Time
+	}
+	if !m.Time.Equal(f.known) {
+		return reset
 	}
 	return nil
 }

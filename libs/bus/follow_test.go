@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,6 +196,66 @@ func TestFollowSeesThatTheLogIsNotWhatItKnows(t *testing.T) {
 		<-at.ended
 		require.ErrorAs(t, f.err, &reset)
 		require.ErrorAs(t, at.err, &reset)
+	})
+}
+
+// The broker comes back with another store, of which the log is longer than what was read: bounds alone show nothing.
+func TestFollowSeesALogThatWasReplacedAndHasGrownPastIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		br := bustest.Broker(t)
+		b := bustest.Connect(t, br)
+		appendFacts(t, b, "pc", 10)
+		f := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog})
+		at := startFollow(t, b, bus.FollowConfig{Stream: events.StreamLog, From: 11})
+		pause(time.Minute)
+
+		other := bustest.Broker(t)
+		appendFacts(t, bustest.Connect(t, other), "other", 12)
+		other.Shutdown()
+		br.Shutdown()
+		require.NoError(t, os.RemoveAll(br.StoreDir()))
+		require.NoError(t, os.Rename(other.StoreDir(), br.StoreDir()))
+		require.NoError(t, br.Restart())
+		pause(time.Minute)
+		for _, f := range []*follow{f, at} {
+			f.cancel()
+			<-f.ended
+			var reset *bus.LogReset
+			require.ErrorAs(t, f.err, &reset)
+			require.ErrorContains(t, reset, "another message at sequence 10")
+		}
+		require.Equal(t, upTo(10), f.seqs)
+		require.Empty(t, at.seqs)
+		requireNoConsumers(t, b, events.StreamLog)
+	})
+}
+
+func TestFollowBeginsBehindTheMessageItKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Connect(t, bustest.Broker(t))
+		appendFacts(t, b, "pc", 4)
+		known, _, err := b.Get(t.Context(), events.StreamLog, 4)
+		require.NoError(t, err)
+		pause(time.Second)
+		appendFacts(t, b, "later", 1)
+		config := bus.FollowConfig{Stream: events.StreamLog, From: 5, KnownAt: known.Time}
+		f := startFollow(t, b, config)
+		pause(time.Second)
+		f.stop(t)
+		require.Equal(t, []uint64{5}, f.seqs)
+
+		config.KnownAt = known.Time.Add(time.Nanosecond)
+		var reset *bus.LogReset
+		require.ErrorAs(t, b.Follow(t.Context(), config, nil), &reset)
+		require.Equal(t, bus.LogReset{Stream: events.StreamLog, From: 5, Last: 5}, *reset)
+
+		s, err := b.JetStream().Stream(t.Context(), events.StreamLog)
+		require.NoError(t, err)
+		require.NoError(t, s.DeleteMsg(t.Context(), 4))
+		f = startFollow(t, b, config)
+		pause(time.Second)
+		f.stop(t)
+		require.Equal(t, []uint64{5}, f.seqs, "what is gone can't be compared")
 	})
 }
 
