@@ -56,9 +56,6 @@ func (f *feed) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.check(ctx, at); err != nil {
-		return err
-	}
 	f.progress(at.Sequence)
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
@@ -72,7 +69,7 @@ func (f *feed) follow(ctx context.Context) error {
 	defer close(batches)
 	defer cancel()
 	return f.bus.Follow(ctx, bus.FollowConfig{
-		Stream: f.stream, From: at.Sequence + 1, MaxBatch: f.maxBatch, Name: "projector",
+		Stream: f.stream, From: at.Sequence + 1, KnownAt: at.At, MaxBatch: f.maxBatch, Name: "projector",
 		// Of PRESENCE only the newest of each endpoint is there, so the next one after the checkpoint may be gone.
 		LastPerSubject: f.stream == events.StreamPresence,
 	}, func(ctx context.Context, raw []bus.RawMsg) error {
@@ -84,19 +81,6 @@ func (f *feed) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	})
-}
-
-// check compares the message at the checkpoint with the one that was applied: a stream that was restored from an older
-// copy may have grown past the checkpoint since, with other messages.
-func (f *feed) check(ctx context.Context, at readmodel.Checkpoint) error {
-	if at.Sequence == 0 {
-		return nil
-	}
-	m, found, err := f.bus.Get(ctx, f.stream, at.Sequence)
-	if err != nil || !found || m.Time.Equal(at.At) {
-		return err
-	}
-	return &bus.LogReset{Stream: f.stream, From: at.Sequence + 1, Last: at.Sequence - 1}
 }
 
 // batch is what waited, decoded.
