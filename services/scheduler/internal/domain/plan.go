@@ -84,9 +84,12 @@ func set(ids ...[]string) map[string]struct{} {
 // plan hear them. Otherwise each endpoint gets its own command, and the answer is empty.
 func broadcast(t catalog.Target, wave events.PlannedWave, fleet Fleet) []string {
 	var subjects []string
-	if t.All {
+	switch {
+	case t.All:
 		subjects = []string{wire.SubjectCommandAll}
-	} else {
+	case len(t.Groups) == 0:
+		return nil
+	default:
 		groups := slices.Compact(slices.Sorted(slices.Values(t.Groups)))
 		for _, g := range groups {
 			subjects = append(subjects, wire.SubjectCommandGroup(g))
