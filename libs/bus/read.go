@@ -64,18 +64,10 @@ func (b *Bus) Load(ctx context.Context, a events.Aggregate, id string, after uin
 
 // loadPage gives at least one message if there is one.
 func (b *Bus) loadPage(ctx context.Context, filter string, after uint64) ([]Stored, error) {
-	messages, err := jetstreamext.GetBatch(ctx, b.js, events.StreamLog, loadPage,
-		jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(after+1))
-	if err != nil {
-		return nil, unavailable(err)
-	}
 	var page []Stored
-	for m, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
+	for m, err := range b.Batch(ctx, events.StreamLog, loadPage, jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(after+1)) {
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, err
 		}
 		s, err := RawMsg{
 			Stream: events.StreamLog, Subject: m.Subject, Seq: m.Sequence, Time: m.Time.UTC(), Header: m.Header, Data: m.Data,

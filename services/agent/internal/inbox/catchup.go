@@ -46,16 +46,9 @@ func (in *Inbox) readPage(ctx context.Context, subject string) (more bool, err e
 	if !pos.Since.IsZero() {
 		from = jetstreamext.GetBatchStartTime(pos.Since)
 	}
-	messages, err := jetstreamext.GetBatch(reading, in.Bus.JetStream(), events.StreamExec, pageSize,
-		jetstreamext.GetBatchSubject(subject), from, jetstreamext.GetBatchMaxBytes(pageBytes))
-	if err != nil {
-		return false, err
-	}
 	seq := uint64(0)
-	for m, readErr := range messages {
-		if errors.Is(readErr, jetstreamext.ErrNoMessages) {
-			break
-		}
+	for m, readErr := range in.Bus.Batch(reading, events.StreamExec, pageSize,
+		jetstreamext.GetBatchSubject(subject), from, jetstreamext.GetBatchMaxBytes(pageBytes)) {
 		err = readErr
 		if err == nil {
 			err = in.Receive(ctx, domain.Heard{Data: m.Data, TraceParent: m.Header.Get(events.HeaderTraceParent), Late: true})

@@ -71,19 +71,18 @@ func Fetch(ctx context.Context, b *bus.Bus, name, digest string) (string, error)
 func chunks(ctx context.Context, b *bus.Bus, subject string, size int) ([]byte, error) {
 	body := make([]byte, 0, size)
 	for next := uint64(1); len(body) < size; {
-		messages, err := jetstreamext.GetBatch(ctx, b.JetStream(), stream, chunkBatch,
-			jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(next))
-		if err != nil {
-			return nil, err
-		}
-		for m, err := range messages {
+		before := next
+		for m, err := range b.Batch(ctx, stream, chunkBatch, jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchSeq(next)) {
 			if err != nil {
-				return nil, err // none left where some must be is one of these
+				return nil, err
 			}
 			if len(body)+len(m.Data) > size {
 				return nil, fmt.Errorf("object is longer than it says")
 			}
 			body, next = append(body, m.Data...), m.Sequence+1
+		}
+		if next == before {
+			return nil, errors.New("a part of the object is missing")
 		}
 	}
 	return body, nil

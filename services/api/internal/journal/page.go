@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -25,15 +24,8 @@ func Page(ctx context.Context, b *bus.Bus, filter string, from uint64) ([]bus.Ra
 	if filter != "" {
 		opts = append(opts, jetstreamext.GetBatchSubject(filter))
 	}
-	messages, err := jetstreamext.GetBatch(ctx, b.JetStream(), events.StreamLog, pageMessages, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("read log from %d: %w: %w", from, bus.ErrUnavailable, err)
-	}
 	var page []bus.RawMsg
-	for m, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
+	for m, err := range b.Batch(ctx, events.StreamLog, pageMessages, opts...) {
 		if err != nil {
 			return nil, fmt.Errorf("read log from %d: %w: %w", from, bus.ErrUnavailable, err)
 		}
