@@ -157,6 +157,24 @@ func (s *site) put(name, key, value string) {
 	require.NoError(s.t, err)
 }
 
+// follower answers direct gets of a bucket's key with what was there long ago, in place of the broker, which alone would
+// answer with what is there.
+func (s *site) follower(name, key, stale string) {
+	s.t.Helper()
+	stream, err := s.bus.JetStream().Stream(s.t.Context(), "KV_"+name)
+	require.NoError(s.t, err)
+	config := stream.CachedInfo().Config
+	config.AllowDirect = false
+	_, err = s.bus.JetStream().UpdateStream(s.t.Context(), config)
+	require.NoError(s.t, err)
+	_, err = s.bus.Conn().Subscribe("$JS.API.DIRECT.GET.KV_"+name+"."+bucket.Subject(name, key), func(m *nats.Msg) {
+		_ = m.RespondMsg(&nats.Msg{Data: []byte(stale), Header: nats.Header{
+			"Nats-Time-Stamp": {time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano)},
+		}})
+	})
+	require.NoError(s.t, err)
+}
+
 // resize gives a stream another byte limit, and tells the one it had.
 func (s *site) resize(stream string, room int64) (before int64) {
 	s.t.Helper()

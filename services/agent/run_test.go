@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,64 @@ func TestGates(t *testing.T) {
 			}
 		}
 		require.Equal(t, map[string]int{"version_pin": 124, "revoked": 126, "deadline_passed": 125, "first-gate-wins": 124}, codes)
+	})
+}
+
+// A follower that lags behind the pin, or behind the end of a revocation, makes nobody skip: the leader is asked. When all
+// is well it is not.
+func TestGatesAskTheLeaderBeforeASkip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		for name, stale := range map[string]string{events.BucketScriptCurrent: "0.9.0", events.BucketScriptStatus: "REVOKED"} {
+			s.follower(name, testJob, stale)
+		}
+		var questions atomic.Int64
+		_, err := s.bus.Conn().Subscribe("$JS.API.STREAM.MSG.GET.*", func(m *nats.Msg) {
+			if strings.Contains(m.Subject, ".KV_script_") {
+				questions.Add(1)
+			}
+		})
+		require.NoError(t, err)
+		s.put(events.BucketScriptCurrent, testJob, "1.0.0")
+		s.put(events.BucketScriptStatus, testJob, "ACTIVE")
+		s.put(events.BucketScriptCurrent, "pinned", "2.0.0")
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("free", func(c *wire.Command) { c.ID = "free" }))
+		settle(time.Second)
+		require.Equal(t, ran("free"), s.kinds())
+		require.Zero(t, questions.Load())
+
+		s.send(wire.SubjectCommandAll, command("lagging"))
+		settle(time.Second)
+		require.Equal(t, append(ran("free"), ran("lagging")...), s.kinds())
+		require.EqualValues(t, 2, questions.Load())
+
+		s.follower(events.BucketScriptCurrent, "pinned", "0.9.0")
+		s.send(wire.SubjectCommandAll, command("pinned", func(c *wire.Command) { c.ID = "pinned" }))
+		settle(time.Second)
+		require.Contains(t, s.kinds(), "pinned:skipped=version_pin")
+		facts := s.facts()
+		require.Contains(t, facts[len(facts)-1].Detail, "2.0.0", "what the leader says")
+	})
+}
+
+// While only a follower answers, a command that it would have skipped waits; it is neither skipped nor run.
+func TestGateWaitsForTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.follower(events.BucketScriptCurrent, testJob, "0.9.0")
+		js, name := s.bus.JetStream(), "KV_"+events.BucketScriptCurrent
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1"))
+		settle(time.Minute)
+		require.Equal(t, []string{"r1:received"}, s.kinds())
+		require.NoError(t, s.bus.Ensure(t.Context(), bustest.Limits()))
+		s.put(events.BucketScriptCurrent, testJob, "1.0.0")
+		settle(10 * time.Second)
+		require.Equal(t, ran("r1"), s.kinds())
 	})
 }
 

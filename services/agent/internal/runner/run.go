@@ -16,8 +16,8 @@ import (
 	"kanade/services/agent/internal/script"
 )
 
-// fetchAgain is the pause before a script object is asked for again that could not be fetched.
-const fetchAgain = 5 * time.Second
+// askAgain is the pause before the broker is asked again for what it could not say.
+const askAgain = 5 * time.Second
 
 // outputs are the two streams of a run, and the files that go with them.
 type outputs struct {
@@ -36,7 +36,14 @@ func (r *Runner) carryOut(ctx context.Context, t task) error {
 	}
 	c := *e.Command
 	if !t.gated {
-		if skip, yes := r.gates(ctx, c); yes {
+		skip, yes, err := r.gates(ctx, c)
+		switch {
+		case err != nil:
+			r.Logger.Warn("a gate can't be decided; trying again", "job", c.JobID, "exec", c.ExecID, "error", err)
+			t.late = true
+			r.later(ctx, t, askAgain)
+			return nil
+		case yes:
 			return r.skip(ctx, e, skip)
 		}
 		t.gated = true
@@ -54,7 +61,7 @@ func (r *Runner) carryOut(ctx context.Context, t task) error {
 		case err != nil:
 			r.Logger.Warn("a script can't be fetched; trying again", "object", c.Script.Object, "error", err)
 			t.gated, t.late = false, true
-			r.later(ctx, t, fetchAgain)
+			r.later(ctx, t, askAgain)
 			return nil
 		}
 		c.Script.Body = body
