@@ -143,9 +143,9 @@ func (s *Supervisor) aim(ctx context.Context) error {
 func (s *Supervisor) followLog(ctx context.Context) error {
 	for {
 		s.mu.RLock()
-		from := s.state.Position + 1
+		c := bus.FollowConfig{Stream: events.StreamLog, From: s.state.Position + 1, KnownAt: s.state.At, Name: "supervisor"}
 		s.mu.RUnlock()
-		err := s.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog, From: from, Name: "supervisor"}, s.fold)
+		err := s.bus.Follow(ctx, c, s.fold)
 		if !isOther(err) {
 			return err
 		}
