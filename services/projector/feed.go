@@ -115,7 +115,9 @@ func (f *feed) write(ctx context.Context, b batch) {
 func (f *feed) apply(ctx context.Context, b batch) error {
 	poison := b.Poison()
 	for _, p := range poison {
-		if err := park(ctx, f.bus, p); err != nil {
+		// On a subject of its own: another projector, or one that builds its model anew, finds it there and leaves it.
+		dead := bus.Dead{Handler: "projector", Message: bus.RawMsg(p.Message), Reason: p.Err, Once: true}
+		if err := f.bus.Park(ctx, dead); err != nil {
 			return err
 		}
 	}
