@@ -48,8 +48,7 @@ func TestAppendRefusesStaleWriter(t *testing.T) {
 		require.ErrorIs(t, err, bus.ErrConflict)
 		var conflict *bus.Conflict
 		require.ErrorAs(t, err, &conflict)
-		require.Equal(t, second, conflict.Last)
-		require.Equal(t, first, conflict.Expected)
+		require.Equal(t, []uint64{first, second}, []uint64{conflict.Expected, conflict.Last})
 
 		all, err := b.Load(ctx, events.AggregateAgent, "pc", 0)
 		require.NoError(t, err)

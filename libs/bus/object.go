@@ -17,7 +17,7 @@ func (b *Bus) PutObject(ctx context.Context, store, name string, r io.Reader) er
 	if err != nil {
 		return fmt.Errorf("put object %s: %w", name, err)
 	}
-	if _, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, &unhurried{reader: r}); err != nil {
+	if _, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, &unhurried{ctx: ctx, reader: r}); err != nil {
 		return fmt.Errorf("put object %s into %s: %w", name, store, publishError(err))
 	}
 	return nil
@@ -26,13 +26,14 @@ func (b *Bus) PutObject(ctx context.Context, store, name string, r io.Reader) er
 // unhurried waits a moment between the first part of an object and the next one. With the first part the client starts a
 // goroutine that watches the connection; if that has not begun to do so when the object is stored, nothing ends it ever.
 type unhurried struct {
+	ctx    context.Context
 	reader io.Reader
 	parts  int
 }
 
 func (u *unhurried) Read(p []byte) (int, error) {
 	if u.parts++; u.parts == 2 {
-		time.Sleep(time.Millisecond)
+		_ = sleep(u.ctx, time.Millisecond)
 	}
 	return u.reader.Read(p)
 }
