@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -9,9 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 	"kanade/libs/events/wire"
 	"kanade/services/agent/internal/ledger"
 )
@@ -84,6 +87,37 @@ func dieAfter(s *site, n int64) (died bool, started int) {
 	<-done
 	s.dir = grave
 	return died, started
+}
+
+// The trace that a command came with goes on after a restart, whether the command was started or not.
+func TestTraceSurvivesDeath(t *testing.T) {
+	const traceID = "0af7651916cd43dd8448eb211c80319c"
+	var ends []events.TargetState
+	for n := int64(2); n <= 5; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			data, err := json.Marshal(command("r1", func(c *wire.Command) { c.Script = "sleep 5s" }))
+			require.NoError(t, err)
+			_, err = s.bus.JetStream().PublishMsg(t.Context(), &nats.Msg{
+				Subject: wire.SubjectCommandPC(testPC), Data: data,
+				Header: nats.Header{events.HeaderTraceParent: {"00-" + traceID + "-b7ad6b7169203331-01"}},
+			})
+			require.NoError(t, err)
+			died, _ := dieAfter(s, n)
+			require.True(t, died)
+			s.start()
+			settle(3 * time.Minute)
+			stored, err := s.bus.Load(t.Context(), events.AggregateRun, testPC, 0)
+			require.NoError(t, err)
+			require.Len(t, stored, 3)
+			for _, f := range stored {
+				require.Contains(t, f.TraceParent, traceID, f.Type)
+			}
+			ends = append(ends, s.facts()[2].State)
+		})
+	}
+	require.Contains(t, ends, events.StateSucceeded, "deaths before the start")
+	require.Contains(t, ends, events.StateUnknown, "deaths after it")
 }
 
 // What an agent that was killed while a script wrote left in the spool goes away; what a message names stays.

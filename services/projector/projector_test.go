@@ -240,8 +240,13 @@ func TestPortInUse(t *testing.T) {
 	require.ErrorContains(t, err, "KANADE_PROJECTOR_LISTEN")
 }
 
-// The trace of a request ends with a span of the transaction that made its row.
+// The trace of a request ends with a span of the transaction that made its row, whatever row it is: the exec's own or
+// that of a run.
 func TestTraceReachesTheRow(t *testing.T) {
+	const (
+		traceID = "0af7651916cd43dd8448eb211c80319c"
+		parent  = "00-" + traceID + "-b7ad6b7169203331-01"
+	)
 	spans := tracetest.NewSpanRecorder()
 	provider := trace.NewTracerProvider(trace.WithSpanProcessor(spans))
 	before := otel.GetTracerProvider()
@@ -249,16 +254,26 @@ func TestTraceReachesTheRow(t *testing.T) {
 	defer otel.SetTracerProvider(before)
 	b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
 	stop := start(t, b, dir)
-	seq, err := b.Append(t.Context(), event(t, requested("e1"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), bus.Any)
-	require.NoError(t, err)
-	waitFor(t, read(t, dir), seq)
+	run := events.Run{PCID: "pc-01", ExecID: "e1", RequestID: "q1", ResultID: "r1", JobID: "hello", Version: "1"}
+	for _, p := range []events.Payload{
+		requested("e1"), events.RunReceived{Run: run}, events.RunFinished{Run: run, State: events.StateSucceeded},
+	} {
+		seq, err := b.Append(t.Context(), event(t, p, parent), bus.Any)
+		require.NoError(t, err)
+		waitFor(t, read(t, dir), seq)
+	}
+	waitFor(t, read(t, dir), add(t, b, requested("untraced")))
 	stop()
+	var names []string
 	for _, s := range spans.Ended() {
-		if s.SpanContext().TraceID().String() == "0af7651916cd43dd8448eb211c80319c" && s.Name() == "project events.exec.e1.requested" {
-			return
+		if s.SpanContext().TraceID().String() == traceID && s.InstrumentationScope().Name == "kanade/services/projector" {
+			require.Equal(t, "b7ad6b7169203331", s.Parent().SpanID().String())
+			names = append(names, s.Name())
 		}
 	}
-	t.Fatal("no span of the projector in the request's trace")
+	require.Equal(t, []string{
+		"project events.exec.e1.requested", "project events.run.pc-01.received", "project events.run.pc-01.finished",
+	}, names)
 }
 
 // Starting and stopping at any moment leaves nothing behind. The broker is stopped before that is looked at: it keeps

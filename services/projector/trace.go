@@ -2,7 +2,6 @@ package projector
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -14,7 +13,7 @@ import (
 	"kanade/libs/events"
 )
 
-// traced is a fact of an exec that was emitted within a trace.
+// traced is a fact that was emitted within a trace.
 type traced struct {
 	parent, subject string
 	sequence        uint64
@@ -22,9 +21,8 @@ type traced struct {
 
 func tracedIn(raw []bus.RawMsg) []traced {
 	var found []traced
-	prefix := "events." + string(events.AggregateExec) + "."
 	for _, m := range raw {
-		if parent := m.Header[events.HeaderTraceParent]; len(parent) > 0 && strings.HasPrefix(m.Subject, prefix) {
+		if parent := m.Header[events.HeaderTraceParent]; len(parent) > 0 {
 			found = append(found, traced{parent[0], m.Subject, m.Seq})
 		}
 	}

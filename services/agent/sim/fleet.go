@@ -235,9 +235,8 @@ func (l *line) run(m *nats.Msg) []*nats.Msg {
 		l.fleet.config.Logger.Warn("a command can't be read", "error", err)
 		return nil
 	}
-	c.TraceParent = m.Header.Get(events.HeaderTraceParent)
 	now := time.Now()
-	e := domain.NewEntry(c, pc, now)
+	e := domain.NewEntry(c, m.Header.Get(events.HeaderTraceParent), pc, now)
 	if l.known[e.Run.ResultID] {
 		return nil
 	}

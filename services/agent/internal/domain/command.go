@@ -36,8 +36,6 @@ type Command struct {
 	// Attempts is how often it is tried at most; at least 1. Backoff lies between two attempts.
 	Attempts int           `json:"attempts"`
 	Backoff  time.Duration `json:"backoff,omitempty"`
-	// TraceParent is the W3C trace context the command came with; empty without.
-	TraceParent string `json:"traceparent,omitempty"`
 }
 
 // Script is what an executor runs.

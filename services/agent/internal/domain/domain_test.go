@@ -91,7 +91,7 @@ func TestText(t *testing.T) {
 
 func TestKeepUntil(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	require.Equal(t, now.AddDate(0, 0, 14), NewEntry(Command{RequestID: "r"}, "pc", now).KeepUntil)
+	require.Equal(t, now.AddDate(0, 0, 14), NewEntry(Command{RequestID: "r"}, "", "pc", now).KeepUntil)
 	deadline := now.AddDate(0, 0, 7)
-	require.Equal(t, now.AddDate(0, 0, 21), NewEntry(Command{RequestID: "r", Deadline: &deadline}, "pc", now).KeepUntil)
+	require.Equal(t, now.AddDate(0, 0, 21), NewEntry(Command{RequestID: "r", Deadline: &deadline}, "", "pc", now).KeepUntil)
 }

@@ -87,10 +87,7 @@ func fact(e Entry, p events.Payload, at Stamp) (*Message, error) {
 	}
 	meta := events.Meta{
 		ID: events.DeriveID(e.Run.ResultID, p.EventType()), Source: source, Time: at.Broker.UTC(),
-		Actor: events.NewActor("agent", e.Run.PCID), CorrelationID: e.Run.ExecID,
-	}
-	if e.Command != nil {
-		meta.TraceParent = e.Command.TraceParent
+		Actor: events.NewActor("agent", e.Run.PCID), CorrelationID: e.Run.ExecID, TraceParent: e.TraceParent,
 	}
 	ev, err := events.New(p, meta)
 	if err != nil {

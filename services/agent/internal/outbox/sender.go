@@ -204,7 +204,10 @@ func (s *Sender) send(ctx context.Context, m domain.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	if m.Event != nil {
-		_, err := s.bus.Append(ctx, *m.Event, bus.Any)
+		e := *m.Event
+		// The append is a step of the trace, and what comes of the fact is a step after it.
+		ctx, e.TraceParent = bus.WithTraceParent(ctx, e.TraceParent), ""
+		_, err := s.bus.Append(ctx, e, bus.Any)
 		return err
 	}
 	msg, err := Encode(m)

@@ -74,13 +74,12 @@ func (r *Runner) Receive(ctx context.Context, h domain.Heard) error {
 		r.Logger.Warn("a command can't be read", "error", err)
 		return nil
 	}
-	c.TraceParent = h.TraceParent
 	if known, err := r.Ledger.Known(c.RequestID); known || err != nil {
 		r.Metrics.Heard.WithLabelValues("duplicate").Inc()
 		return err
 	}
 	at := r.stamp(ctx)
-	e := domain.NewEntry(c, r.PCID, at.Own)
+	e := domain.NewEntry(c, h.TraceParent, r.PCID, at.Own)
 	m, err := domain.Received(e, at)
 	if err != nil {
 		return err

@@ -13,7 +13,9 @@ type Exec struct {
 	Nominal    time.Time `json:"nominal,omitzero"`
 	// LastSeq is the last sequence of the exec's aggregate: what an append expects.
 	LastSeq uint64 `json:"last_seq"`
-	Planned bool   `json:"planned,omitempty"`
+	// TraceParent is the W3C trace context of the aggregate's last fact, in which the next one goes on; empty without.
+	TraceParent string `json:"traceparent,omitempty"`
+	Planned     bool   `json:"planned,omitempty"`
 	// Waves is how many the plan has, Dispatched how many of them are out.
 	Waves      int                      `json:"waves"`
 	Dispatched int                      `json:"dispatched"`

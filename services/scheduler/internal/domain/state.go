@@ -111,7 +111,11 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 		s.passed(e.Aggregate(), e.Subject, seq)
 		return err
 	}
-	return s.apply(p, e.Subject, seq, at)
+	err = s.apply(p, e.Subject, seq, at)
+	if x := s.Execs[e.Subject]; x != nil && e.Aggregate() == events.AggregateExec {
+		x.TraceParent = e.TraceParent
+	}
+	return err
 }
 
 // Skip passes a message over that is no fact. If it lies on an aggregate's subject, an append must know of it.

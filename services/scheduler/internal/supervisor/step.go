@@ -149,9 +149,9 @@ func (s *Supervisor) install(ctx context.Context, now time.Time) error {
 func (s *Supervisor) execSteps(x *domain.Exec) []step {
 	var steps []step
 	if closed, ok := domain.Close(x); ok {
-		expected := x.LastSeq
+		expected, trace := x.LastSeq, x.TraceParent
 		steps = append(steps, step{exec: x.ID, do: func(ctx context.Context, now time.Time) error {
-			return s.append(ctx, closed, expected, now, Actor, events.DeriveID(closed.ExecID, "closed"))
+			return s.append(bus.WithTraceParent(ctx, trace), closed, expected, now, Actor, events.DeriveID(closed.ExecID, "closed"))
 		}})
 	}
 	if x.Planned {
