@@ -15,6 +15,7 @@ import (
 // SourceType is the language of a document's text.
 type SourceType string
 
+// The languages.
 const (
 	YAML SourceType = "yaml"
 	JSON SourceType = "json"

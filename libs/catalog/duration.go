@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,10 +31,10 @@ func ParseDuration(text string) (time.Duration, error) {
 		return 0, nil
 	}
 	n, err := addQuantities(text, durationUnit)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return time.Duration(n), nil
-	case errTooLarge:
+	case errors.Is(err, errTooLarge):
 		return 0, fmt.Errorf("%q is longer than the limit of 292 years", text)
 	}
 	return 0, fmt.Errorf("expected a duration like 30s, got %q", text)

@@ -15,7 +15,7 @@ func readJSON(src []byte) (*node, error) {
 	if err == nil {
 		if _, err = d.ReadToken(); err == nil {
 			err = errors.New("text after the end of the document")
-		} else if err == io.EOF {
+		} else if errors.Is(err, io.EOF) {
 			return &n, nil
 		}
 	}

@@ -23,6 +23,7 @@ type Manifest struct {
 // Shell is the program that a script is handed to.
 type Shell string
 
+// The shells; agents of 0.43.45 know the first two.
 const (
 	PowerShell Shell = "powershell"
 	Cmd        Shell = "cmd"
@@ -33,6 +34,7 @@ const (
 // RunAs is the identity that a script runs as.
 type RunAs string
 
+// The identities.
 const (
 	System    RunAs = "system"
 	User      RunAs = "user"
@@ -126,6 +128,7 @@ type Check struct {
 // StalenessMode says how old an endpoint's knowledge may be when it runs a command.
 type StalenessMode string
 
+// The modes.
 const (
 	Cached    StalenessMode = "cached"
 	Strict    StalenessMode = "strict"

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -20,7 +19,7 @@ const (
 func asError(t *testing.T, err error) *Error {
 	t.Helper()
 	var e *Error
-	require.True(t, errors.As(err, &e), "%v", err)
+	require.ErrorAs(t, err, &e)
 	require.NotEmpty(t, e.Problems)
 	return e
 }

@@ -31,6 +31,7 @@ type Schedule struct {
 // RunsOn is who decides that the schedule is due.
 type RunsOn string
 
+// Who decides.
 const (
 	Backend RunsOn = "backend"
 	Agent   RunsOn = "agent"
@@ -39,6 +40,7 @@ const (
 // CatchUp is what happens to ticks that fell into an outage.
 type CatchUp string
 
+// The policies: no missed tick is fired, the newest, or all.
 const (
 	CatchUpNone CatchUp = "none"
 	CatchUpLast CatchUp = "last"
@@ -48,6 +50,7 @@ const (
 // Overlap is what happens to a tick while an earlier one still runs.
 type Overlap string
 
+// The policies: the tick is skipped, waits, fires all the same, or ends the earlier one.
 const (
 	OverlapSkip    Overlap = "skip"
 	OverlapQueue   Overlap = "queue"

@@ -17,10 +17,10 @@ func ParseSize(text string) (int64, error) {
 		return 0, nil
 	}
 	n, err := addQuantities(text, sizeUnit)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return int64(n), nil
-	case errTooLarge:
+	case errors.Is(err, errTooLarge):
 		return 0, fmt.Errorf("%q is more than the limit of 8 EiB", text)
 	}
 	return 0, fmt.Errorf("expected a size like 32KiB, got %q", text)

@@ -24,7 +24,6 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, before, s.lastSeq())
 	require.NotEqual(t, first.ExecID, s.exec("hello", all, "Idempotency-Key", "k2").ExecID)
 
-	before = s.lastSeq()
 	s.write(http.MethodPost, "/api/jobs", "id: other\nversion: \"1\"\nexecute: {shell: sh, script: x, timeout: 1s}\n", "Content-Type", yamlType)
 	for _, x := range []struct{ job, body string }{{"hello", `{"target":{"pcs":["pc-01"]}}`}, {"other", all}} {
 		refused := s.do(http.MethodPost, "/api/exec/"+x.job, x.body, "Idempotency-Key", "k1")

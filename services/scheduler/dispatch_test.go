@@ -339,7 +339,7 @@ func TestExpiryDuringDispatch(t *testing.T) {
 				defer cancel()
 				sub, err := w.bus.Conn().SubscribeSync("events.exec.x.wave-released")
 				require.NoError(t, err)
-				defer sub.Unsubscribe() //nolint:errcheck // the test ends
+				defer sub.Unsubscribe()
 				go func() {
 					if _, err := sub.NextMsgWithContext(ctx); err == nil {
 						cancel()

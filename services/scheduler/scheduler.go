@@ -77,7 +77,7 @@ func Run(ctx context.Context, c Config, d Deps) error {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
 	if listener != nil {
-		defer listener.Close() //nolint:errcheck // it is closed already when it has served
+		defer listener.Close()
 	}
 	if d.Bus == nil {
 		if d.Bus, err = connect(ctx, c, d); err != nil {

@@ -10,7 +10,7 @@ import (
 func fuzz[T any](f *testing.F, kind string, decode func([]byte) (T, error)) {
 	for _, r := range recordings(f) {
 		if r.kind == kind {
-			f.Add([]byte(r.data))
+			f.Add(r.data)
 		}
 	}
 	f.Add([]byte(complete()[kind]))

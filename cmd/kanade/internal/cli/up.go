@@ -63,8 +63,7 @@ func (c *upCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	switch {
-	case err != nil && ctx.Err() != nil:
-		err = nil
+	case err != nil && ctx.Err() != nil: // interrupted: the end below says the rest
 	case c.Once || err != nil:
 		return errors.Join(err, s.Stop())
 	}

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"testing"
@@ -68,6 +67,6 @@ func TestFollowGivesUpASilentStream(t *testing.T) {
 
 		c.Close()
 		require.NoError(t, server.Close())
-		require.True(t, errors.Is(<-served, http.ErrServerClosed))
+		require.ErrorIs(t, <-served, http.ErrServerClosed)
 	})
 }
