@@ -15,7 +15,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/thlib/go-timezone-local v0.0.9
 	golang.org/x/sync v0.24.0
-	kanade/libs/bus v0.0.0-00010101000000-000000000000
+	kanade/libs/bus v0.0.0
 	kanade/libs/catalog v0.0.0
 	pgregory.net/rapid v1.3.0
 )
@@ -61,7 +61,7 @@ require (
 	go.uber.org/goleak v1.3.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
