@@ -75,8 +75,7 @@ type ExecPlanned struct {
 	ExecID  string        `json:"exec_id"`
 	Waves   []PlannedWave `json:"waves"`
 	Skipped []SkippedPC   `json:"skipped,omitempty"`
-	// Subjects are the broadcast subjects of an exec that goes out to all or to groups; empty when each endpoint gets
-	// its own command.
+	// Subjects are the broadcast subjects of an exec that goes out to all; empty when each endpoint gets its own command.
 	Subjects []string `json:"subjects,omitempty"`
 	// RequestID is shared by the commands on Subjects, so that an endpoint that hears two of them runs once.
 	RequestID string `json:"request_id,omitempty"`

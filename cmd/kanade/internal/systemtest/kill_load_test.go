@@ -139,7 +139,14 @@ func (l *load) run(name string, r *rand.Rand) error {
 	for n := 0; ; n++ {
 		job, target := jobs[r.IntN(len(jobs))], targets[r.IntN(len(targets))]
 		key := fmt.Sprintf("%s-%d", name, n)
-		id, err := l.post(job, target.plan, key)
+		var err error
+		if n%20 == 10 && n < 600 {
+			target, err = l.newGroup("g-"+key, target.pcs)
+		}
+		var id string
+		if err == nil {
+			id, err = l.post(job, target.plan, key)
+		}
 		if err == nil && r.IntN(10) == 0 {
 			err = l.postAgain(job, target.plan, key, id)
 		}
@@ -171,34 +178,53 @@ func (l *load) postAgain(job, plan, key, id string) error {
 	return err
 }
 
-// post asks until the API accepts: as any careful client it repeats, with the same key, what was not answered or
-// answered with 503.
+// newGroup puts endpoints into a group that nobody has heard of: what is asked of it from then on is asked of them.
+func (l *load) newGroup(group string, pcs []string) (killTarget, error) {
+	for _, pc := range pcs {
+		_, err := l.request(client.Path("api", "agents", pc, "groups"), fmt.Sprintf(`{"group":%q}`, group), group+"-"+pc)
+		if err != nil {
+			return killTarget{}, err
+		}
+	}
+	return killTarget{fmt.Sprintf(`{"target":{"groups":[%q]}}`, group), pcs}, nil
+}
+
 func (l *load) post(job, plan, key string) (string, error) {
+	body, err := l.request(client.Path("api", "exec", job), plan, key)
+	if err != nil {
+		return "", err
+	}
+	var requested client.Requested
+	err = json.Unmarshal(body, &requested)
+	return requested.ExecID, err
+}
+
+// request asks until the API grants it: as any careful client it repeats, with the same key, what was not answered or
+// answered with 503.
+func (l *load) request(path, body, key string) ([]byte, error) {
 	const limit = 2 * time.Minute
 	deadline := time.Now().Add(limit)
 	for {
 		a, err := l.on.client.Do(l.on.ctx, client.Request{
-			Method: http.MethodPost, Path: client.Path("api", "exec", job), Body: []byte(plan), ContentType: client.JSON, IdempotencyKey: key,
+			Method: http.MethodPost, Path: path, Body: []byte(body), ContentType: client.JSON, IdempotencyKey: key,
 		})
 		if err == nil {
-			var requested client.Requested
-			err = json.Unmarshal(a.Body, &requested)
-			return requested.ExecID, err
+			return a.Body, nil
 		}
 		var unreachable *client.Unreachable
 		var refused *client.Refused
 		if !errors.As(err, &unreachable) && !(errors.As(err, &refused) && refused.Status == http.StatusServiceUnavailable) {
-			return "", fmt.Errorf("request %s: %w", key, err)
+			return nil, fmt.Errorf("request %s: %w", key, err)
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("request %s is not accepted within %s: %w", key, limit, err)
+			return nil, fmt.Errorf("request %s is not granted within %s: %w", key, limit, err)
 		}
 		l.mu.Lock()
 		l.repeated++
 		l.mu.Unlock()
 		select {
 		case <-l.on.ctx.Done():
-			return "", context.Cause(l.on.ctx)
+			return nil, context.Cause(l.on.ctx)
 		case <-time.After(30 * time.Millisecond):
 		}
 	}

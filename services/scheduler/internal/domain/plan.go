@@ -80,33 +80,28 @@ func set(ids ...[]string) map[string]struct{} {
 	return m
 }
 
-// broadcast gives the subjects of an exec that may go out as one message a subject: when exactly the endpoints of the
-// plan hear them. Otherwise each endpoint gets its own command, and the answer is empty.
+// broadcast gives the subject of an exec to everybody that may go out as one message: when every known endpoint is in the
+// plan and nobody else is. Otherwise each endpoint gets its own command, and the answer is empty.
+//
+// An exec to groups always goes to each endpoint: which endpoints hear a group's subject is decided by when each of them
+// has learned of its membership, and a command that was stored before that moment would be heard by nobody.
 func broadcast(t catalog.Target, wave events.PlannedWave, fleet Fleet) []string {
-	var subjects []string
-	switch {
-	case t.All:
-		subjects = []string{wire.SubjectCommandAll}
-	case len(t.Groups) == 0:
+	if !t.All {
 		return nil
-	default:
-		groups := slices.Compact(slices.Sorted(slices.Values(t.Groups)))
-		for _, g := range groups {
-			subjects = append(subjects, wire.SubjectCommandGroup(g))
-		}
 	}
 	planned := set(wave.Expected, wave.Waiting)
 	heard := 0
 	for id, e := range fleet {
-		if e.Known && e.in(t.All, t.Groups) {
-			if _, ok := planned[id]; !ok {
-				return nil
-			}
-			heard++
+		if !e.Known {
+			continue
 		}
+		if _, ok := planned[id]; !ok {
+			return nil
+		}
+		heard++
 	}
 	if heard != len(planned) {
 		return nil
 	}
-	return subjects
+	return []string{wire.SubjectCommandAll}
 }

@@ -29,10 +29,10 @@ func TestPlan(t *testing.T) {
 		skipped                     string
 	}{
 		"all has one that can't run it":       {target: catalog.Target{All: true}, expected: "a b", waiting: "away", skipped: "old"},
-		"group":                               {target: catalog.Target{Groups: []string{"g"}}, expected: "a", waiting: "away", subjects: "commands.group.g"},
-		"group named twice":                   {target: catalog.Target{Groups: []string{"g", "g"}}, expected: "a", waiting: "away", subjects: "commands.group.g"},
+		"group":                               {target: catalog.Target{Groups: []string{"g"}}, expected: "a", waiting: "away"},
+		"group named twice":                   {target: catalog.Target{Groups: []string{"g", "g"}}, expected: "a", waiting: "away"},
 		"groups that share an endpoint":       {target: catalog.Target{Groups: []string{"g", "h"}}, expected: "a", waiting: "away", skipped: "old"},
-		"group and one of its own":            {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"away"}}, expected: "a away", subjects: "commands.group.g"},
+		"group and one of its own":            {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"away"}}, expected: "a away"},
 		"group and somebody else":             {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"b"}}, expected: "a b", waiting: "away"},
 		"group and an unknown one":            {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"nobody"}}, expected: "a nobody", waiting: "away"},
 		"named, alive, away, unknown, twice":  {target: catalog.Target{PCs: []string{"b", "away", "nobody", "b"}}, expected: "away b nobody"},
@@ -147,6 +147,23 @@ func hears(e *domain.Endpoint, id, subject string) bool {
 		return e != nil && slices.Contains(e.Groups, group)
 	}
 	return subject == "commands.all" || subject == "commands.pc."+id
+}
+
+// Everybody who is registered hears commands.all; nobody can tell who hears a group.
+func TestOnlyExecsToAllAreBroadcast(t *testing.T) {
+	fleet := alive("a", "b")
+	fleet["a"].Groups, fleet["b"].Groups = []string{"g"}, []string{"g"}
+	for subjects, target := range map[string]catalog.Target{
+		"commands.all":                {All: true, Groups: []string{"g"}, PCs: []string{"a"}},
+		"commands.pc.a commands.pc.b": {Groups: []string{"g"}},
+	} {
+		req, plan := planFor(t, target)
+		var sent []string
+		for _, c := range domain.Commands(req, domain.Plan(req, plan, fleet, start), 0) {
+			sent = append(sent, c.Subject)
+		}
+		require.Equal(t, subjects, strings.Join(sent, " "))
+	}
 }
 
 func TestPlanOfTheLargestFleet(t *testing.T) {
