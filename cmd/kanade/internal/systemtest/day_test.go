@@ -3,6 +3,8 @@ package systemtest
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +26,7 @@ func TestProveDayInLife(t *testing.T) {
 		{"spring", time.Date(2000, 3, 25, 22, 0, 0, 0, time.UTC)},
 		{"autumn", time.Date(2000, 10, 28, 22, 0, 0, 0, time.UTC)},
 	} {
-		if testing.Short() && i > 0 {
+		if os.Getenv("KANADE_PROVE") != "full" && i > 0 {
 			break
 		}
 		t.Run(d.name, func(t *testing.T) {
@@ -34,10 +36,7 @@ func TestProveDayInLife(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	for _, d := range days {
-		t.Log(d)
-	}
-	t.Logf("PROVED TestProveDayInLife: %d days in %.1f s", len(days), time.Since(real).Seconds())
+	t.Logf("PROVED TestProveDayInLife: %s; %d days in %.1f s, nothing drawn at random", strings.Join(days, "; "), len(days), time.Since(real).Seconds())
 }
 
 // forms are the schedules of the day by their ids; the job of each has its name.
