@@ -46,10 +46,13 @@ func BenchmarkAppendHTTP(b *testing.B) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended, listening := make(chan error, 1), make(chan struct{})
 	go func() {
-		ended <- Run(ctx, Config{AuthToken: testToken, ReadModelDir: s.dir}, Deps{Bus: connect("api"), Listener: listener, Logger: bustest.Logger(b)})
+		ended <- Run(ctx, Config{AuthToken: testToken, ReadModelDir: s.dir}, Deps{
+			Bus: connect("api"), Listener: listener, Logger: bustest.Logger(b), Listening: func(net.Addr) { close(listening) },
+		})
 	}()
+	<-listening
 	url := "http://" + listener.Addr().String()
 	transport := &http.Transport{MaxIdleConnsPerHost: benchClients}
 	s.client = &http.Client{Transport: transport}
