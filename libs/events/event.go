@@ -98,11 +98,13 @@ func (e Event) NATSSubject() string {
 
 // splitType reads "kanade.<aggregate>.<fact>.v<n>".
 func splitType(t string) (Aggregate, string) {
-	parts := strings.Split(t, ".")
-	if len(parts) != 4 || parts[0] != "kanade" {
+	rest, ok := strings.CutPrefix(t, "kanade.")
+	aggregate, rest, _ := strings.Cut(rest, ".")
+	fact, version, _ := strings.Cut(rest, ".")
+	if !ok || version == "" || strings.Contains(version, ".") {
 		return "", ""
 	}
-	return Aggregate(parts[1]), parts[2]
+	return Aggregate(aggregate), fact
 }
 
 // DecodeError says that a stored message can't be read as the fact it claims to be. It is decided by the message

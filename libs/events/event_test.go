@@ -192,3 +192,16 @@ func TestDocumentIsStoredAsHashed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(p.DocumentRevision.Document), string(back.(JobSaved).DocumentRevision.Document))
 }
+
+func BenchmarkDecode(b *testing.B) {
+	e, err := New(sampleRunFinished, Meta{ID: "x", Source: "/kanade/agent", Time: sampleTime, Actor: "agent:pc-01", CausationID: "c", CorrelationID: "d"})
+	require.NoError(b, err)
+	h, body, err := e.Encode()
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(e.NATSSubject(), h, body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
