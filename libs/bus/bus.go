@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+
+	"kanade/libs/events"
 )
 
 // DefaultTimeout bounds every request to the broker whose context has no deadline, waiting for a lost connection
@@ -86,6 +88,19 @@ func Connect(ctx context.Context, c Config) (*Bus, error) {
 	}
 	b.nc = nc
 	if err := b.open(c.Metrics); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Open is Connect with the streams ensured: how a service that is given no connection begins.
+func Open(ctx context.Context, c Config, l events.Limits) (*Bus, error) {
+	b, err := Connect(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Ensure(ctx, l); err != nil {
 		b.Close()
 		return nil, err
 	}

@@ -1,5 +1,13 @@
 package events
 
+import "time"
+
+// AliveFor is how long an endpoint counts as alive after a heartbeat, by the broker's time of arrival.
+const AliveFor = 2 * time.Minute
+
+// Alive reports whether an endpoint that was last heard at heardAt (zero: never) is alive at now.
+func Alive(heardAt, now time.Time) bool { return !heardAt.IsZero() && now.Sub(heardAt) <= AliveFor }
+
 // AgentSeen is what an endpoint is. When it was last heard is not a fact of the log but of PRESENCE.
 type AgentSeen struct {
 	PCID         string `json:"pc_id"`

@@ -168,12 +168,8 @@ func connect(ctx context.Context, c Config, d Deps, logger *slog.Logger, metrics
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := bus.Connect(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-api", Logger: logger, Metrics: metrics})
+	b, err := bus.Open(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-api", Logger: logger, Metrics: metrics}, c.Limits.OrDefault())
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := b.Ensure(ctx, c.Limits.OrDefault()); err != nil {
-		b.Close()
 		return nil, nil, err
 	}
 	return b, b.Close, nil

@@ -193,15 +193,7 @@ func connect(ctx context.Context, c Config, d Deps) (*bus.Bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := bus.Connect(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-scheduler", Logger: d.Logger, Metrics: d.Metrics})
-	if err != nil {
-		return nil, err
-	}
-	if err := b.Ensure(ctx, c.Limits.OrDefault()); err != nil {
-		b.Close()
-		return nil, err
-	}
-	return b, nil
+	return bus.Open(ctx, bus.Config{URL: c.NATSURL, Token: token, Name: "kanade-scheduler", Logger: d.Logger, Metrics: d.Metrics}, c.Limits.OrDefault())
 }
 
 // state is what /readyz answers.

@@ -6,12 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"kanade/libs/events"
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
 )
-
-// aliveFor is how long after its last heartbeat an endpoint counts as alive.
-const aliveFor = 2 * time.Minute
 
 // fleetFor is how long one reading of all endpoints and groups serves: with 100 000 of them a reading takes longer than
 // everything else that an exec costs here, and the number it is for is a view anyway.
@@ -86,5 +84,5 @@ func (f *fleet) view(ctx context.Context, r *readmodel.Reader, now func() time.T
 }
 
 func isAlive(a *readmodel.Agent, now time.Time) bool {
-	return !a.HeardAt.IsZero() && now.Sub(a.HeardAt) <= aliveFor
+	return events.Alive(a.HeardAt, now)
 }

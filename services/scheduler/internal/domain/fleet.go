@@ -9,9 +9,6 @@ import (
 	"kanade/libs/events/wire"
 )
 
-// AliveFor is how long an endpoint counts as alive after a heartbeat, by the broker's time of arrival.
-const AliveFor = 2 * time.Minute
-
 // Endpoint is one endpoint as the scheduler knows it.
 type Endpoint struct {
 	events.AgentSeen
@@ -23,9 +20,9 @@ type Endpoint struct {
 	HeardAt time.Time `json:"-"`
 }
 
-// Alive reports whether it has been heard within AliveFor.
+// Alive reports whether it has been heard within events.AliveFor.
 func (e *Endpoint) Alive(now time.Time) bool {
-	return !e.HeardAt.IsZero() && now.Sub(e.HeardAt) <= AliveFor
+	return events.Alive(e.HeardAt, now)
 }
 
 // Fleet is every endpoint by id.

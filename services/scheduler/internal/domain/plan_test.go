@@ -19,7 +19,7 @@ import (
 
 func TestPlan(t *testing.T) {
 	fleet := alive("a", "b", "away", "old")
-	fleet["away"].HeardAt = start.Add(-domain.AliveFor - 1)
+	fleet["away"].HeardAt = start.Add(-events.AliveFor - 1)
 	fleet["old"].AgentVersion = "0.43.45"
 	fleet["a"].Groups, fleet["away"].Groups, fleet["old"].Groups = []string{"g", "h"}, []string{"g"}, []string{"h"}
 	fleet["stranger"] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: "stranger"}, Groups: []string{"g"}, HeardAt: start}

@@ -267,8 +267,8 @@ func TestHeard(t *testing.T) {
 	h.state.Heard("pc", start, start)
 	h.state.Heard("pc", start.Add(-time.Hour), start)
 	e := h.state.Fleet["pc"]
-	require.True(t, e.Alive(start.Add(domain.AliveFor)))
-	require.False(t, e.Alive(start.Add(domain.AliveFor+1)))
+	require.True(t, e.Alive(start.Add(events.AliveFor)))
+	require.False(t, e.Alive(start.Add(events.AliveFor+1)))
 	require.False(t, (&domain.Endpoint{}).Alive(start))
 }
 
