@@ -18,13 +18,7 @@ import (
 // A lost connection ends it at once, with ErrUnavailable. Without a deadline in ctx it may take DefaultTimeout.
 func (b *Bus) Batch(ctx context.Context, stream string, limit int, opts ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
-		ctx, cancel, err := b.ready(ctx)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer cancel()
-		session, release, err := b.connected(ctx)
+		session, release, err := b.ready(ctx)
 		if err != nil {
 			yield(nil, err)
 			return

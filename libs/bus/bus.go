@@ -223,31 +223,29 @@ func (b *Bus) connected(ctx context.Context) (context.Context, context.CancelFun
 	return session, func() { stop(); cancel() }, nil
 }
 
-// ready bounds ctx by DefaultTimeout and waits for a connection within it.
+// ready waits for a connection and gives a context for one request: it ends with ctx, when the connection is lost (what
+// was asked over it is never answered), and after DefaultTimeout where ctx has no deadline.
 func (b *Bus) ready(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	cancel := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
 		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
 	}
-	if b.nc.IsConnected() {
-		return ctx, cancel, nil
-	}
-	_, release, err := b.connected(ctx)
+	session, release, err := b.connected(ctx)
 	if err != nil {
 		cancel()
 		return nil, nil, err
 	}
-	release()
-	return ctx, cancel, nil
+	return session, func() { release(); cancel() }, nil
 }
 
-// unavailable marks an error of the client as ErrUnavailable where it says nothing about the request itself.
+// unavailable marks an error of the client as ErrUnavailable where it says nothing about the request itself. Canceled is
+// the end of a context of ready.
 func unavailable(err error) error {
 	if err == nil || errors.Is(err, ErrUnavailable) {
 		return err
 	}
 	for _, known := range []error{
-		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
+		context.DeadlineExceeded, context.Canceled, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
 		nats.ErrConnectionClosed, nats.ErrReconnectBufExceeded, nats.ErrDisconnected, nats.ErrConnectionReconnecting,
 		nats.ErrBadSubscription,
 	} {

@@ -2,77 +2,222 @@ package bus
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"kanade/libs/events/wire"
 )
 
-// PutObject writes a whole object, over an older one of that name. Its digest is written padded, as old agents need it.
-// ErrNotFound if there is no such store.
+// Objects are written and read here and not by the client: its Put waits for acknowledgements that a lost connection took
+// along until ctx ends, and its Get makes a consumer and leaves a goroutine behind when it is cancelled.
+const (
+	// chunkSize is small, so that two chunks are acknowledged within the client's time on a line of 15 KB/s.
+	chunkSize   = 32 << 10
+	chunkWindow = 2
+	chunkBatch  = 256 // 8 MiB of ours, 32 MiB of others' chunks
+	cleanupTime = 2 * time.Second
+)
+
+// Object is a stored object, whole.
+type Object struct {
+	// Name of the object.
+	Name string
+	// Data is its content, whose digest has been checked.
+	Data []byte
+	// Digest is the SHA-256 of Data.
+	Digest wire.Digest
+	// StoredAt is when the broker stored it, by its own clock, UTC.
+	StoredAt time.Time
+}
+
+// PutObject writes a whole object, over an older one of that name, in the form of the client's object stores (ADR-20).
+// Its digest is written padded, as old agents need it. A lost connection ends it with ErrUnavailable; then, as after any
+// error, the older one is still there, or the new one in full. Other errors: ErrNotFound if there is no such store,
+// ErrLogFull if it is full, ErrConflict if somebody else wrote that name meanwhile.
 func (b *Bus) PutObject(ctx context.Context, store, name string, r io.Reader) error {
-	s, err := b.store(ctx, store)
+	old, seq, err := b.objectMeta(ctx, store, name)
+	if err == nil {
+		err = b.putObject(ctx, store, name, r, seq)
+	}
 	if err != nil {
-		return fmt.Errorf("put object %s: %w", name, err)
+		return fmt.Errorf("put object %s into %s: %w", name, store, err)
 	}
-	if _, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, &unhurried{ctx: ctx, reader: r}); err != nil {
-		return fmt.Errorf("put object %s into %s: %w", name, store, publishError(err))
-	}
+	b.purgeChunks(ctx, store, old.NUID)
 	return nil
 }
 
-// unhurried waits a moment between the first part of an object and the next one. With the first part the client starts a
-// goroutine that watches the connection; if that has not begun to do so when the object is stored, nothing ends it ever.
-type unhurried struct {
-	ctx    context.Context
-	reader io.Reader
-	parts  int
+func (b *Bus) putObject(ctx context.Context, store, name string, r io.Reader, seq uint64) error {
+	info := jetstream.ObjectInfo{
+		ObjectMeta: jetstream.ObjectMeta{Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkSize}},
+		Bucket:     store, NUID: nuid.Next(),
+	}
+	if err := b.putChunks(ctx, &info, r); err != nil {
+		b.purgeChunks(ctx, store, info.NUID)
+		return err
+	}
+	err := b.putMeta(ctx, &info, seq)
+	if err != nil && !errors.Is(err, ErrUnavailable) { // else it may be stored
+		b.purgeChunks(ctx, store, info.NUID)
+	}
+	return err
 }
 
-func (u *unhurried) Read(p []byte) (int, error) {
-	if u.parts++; u.parts == 2 {
-		_ = sleep(u.ctx, time.Millisecond)
+func (b *Bus) putChunks(ctx context.Context, info *jetstream.ObjectInfo, r io.Reader) error {
+	digest := sha256.New()
+	window := make([]*nats.Msg, 0, chunkWindow)
+	for last := false; !last; {
+		window = window[:0]
+		for len(window) < chunkWindow && !last {
+			chunk := make([]byte, chunkSize)
+			n, err := io.ReadFull(r, chunk)
+			last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+			if err != nil && !last {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			digest.Write(chunk[:n])
+			info.Size, info.Chunks = info.Size+uint64(n), info.Chunks+1
+			window = append(window, &nats.Msg{Subject: chunkSubject(info.Bucket, info.NUID), Data: chunk[:n]})
+		}
+		if err := b.PublishAll(ctx, window, chunkWindow); err != nil {
+			return err
+		}
 	}
-	return u.reader.Read(p)
+	info.Digest = wire.FormatDigest(wire.Digest(digest.Sum(nil)))
+	return nil
 }
 
-// GetObject opens an object for reading; the last Read checks its digest. ErrNotFound if there is no such object or
-// store. Close it, and keep ctx alive until then.
-func (b *Bus) GetObject(ctx context.Context, store, name string) (io.ReadCloser, error) {
-	s, err := b.store(ctx, store)
+func (b *Bus) putMeta(ctx context.Context, info *jetstream.ObjectInfo, last uint64) error {
+	stored := *info
+	stored.ModTime = time.Time{} // readers take the broker's
+	data, err := json.Marshal(stored)
 	if err != nil {
-		return nil, fmt.Errorf("get object %s: %w", name, err)
+		return err
 	}
-	object, err := s.Get(ctx, name)
+	m := &nats.Msg{Subject: metaSubject(info.Bucket, info.Name), Data: data, Header: nats.Header{
+		jetstream.MsgRollup: {jetstream.MsgRollupSubject},
+	}}
+	_, err = b.publish(ctx, m, jetstream.WithExpectLastSequencePerSubject(last))
+	if isWrongLastSequence(err) {
+		err = fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
+}
+
+// ErrTooLarge says that an object is larger than its reader allows.
+var ErrTooLarge = errors.New("object is too large")
+
+// GetObject reads an object whose size is at most limit, in bytes, and checks its digest. Errors:
+// ErrNotFound (no such object or store), ErrTooLarge. Without a deadline in ctx it may take DefaultTimeout.
+func (b *Bus) GetObject(ctx context.Context, store, name string, limit int) (Object, error) {
+	ctx, cancel, err := b.ready(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("get object %s of %s: %w", name, store, notFound(unavailable(err)))
+		return Object{}, fmt.Errorf("get object %s of %s: %w", name, store, err)
 	}
-	return object, nil
+	defer cancel()
+	o, err := b.getObject(ctx, store, name, limit)
+	if err != nil {
+		return Object{}, fmt.Errorf("get object %s of %s: %w", name, store, err)
+	}
+	return o, nil
+}
+
+func (b *Bus) getObject(ctx context.Context, store, name string, limit int) (Object, error) {
+	info, seq, err := b.objectMeta(ctx, store, name)
+	if err != nil {
+		return Object{}, err
+	}
+	if seq == 0 || info.Deleted || info.NUID == "" {
+		return Object{}, ErrNotFound
+	}
+	if info.Size > uint64(limit) {
+		return Object{}, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, info.Size, limit)
+	}
+	o := Object{Name: name, Data: make([]byte, 0, info.Size), StoredAt: info.ModTime}
+	for next := uint64(1); uint64(len(o.Data)) < info.Size; {
+		before := next
+		for m, err := range b.Batch(ctx, objectStream(store), chunkBatch,
+			jetstreamext.GetBatchSubject(chunkSubject(store, info.NUID)), jetstreamext.GetBatchSeq(next)) {
+			if err != nil {
+				return Object{}, err
+			}
+			if uint64(len(o.Data)+len(m.Data)) > info.Size {
+				return Object{}, errors.New("it is longer than it says")
+			}
+			o.Data, next = append(o.Data, m.Data...), m.Sequence+1
+		}
+		if next == before {
+			return Object{}, errors.New("a part of it is missing")
+		}
+	}
+	o.Digest = sha256.Sum256(o.Data)
+	if want, err := wire.ParseDigest(info.Digest); err != nil || want != o.Digest {
+		return Object{}, fmt.Errorf("its digest is %s, not %s", wire.FormatDigest(o.Digest), info.Digest)
+	}
+	return o, nil
 }
 
 // DeleteObject removes an object; one that is not there is none to remove.
 func (b *Bus) DeleteObject(ctx context.Context, store, name string) error {
-	s, err := b.store(ctx, store)
+	old, seq, err := b.objectMeta(ctx, store, name)
+	if err == nil && (seq == 0 || old.Deleted) {
+		return nil
+	}
+	if err == nil {
+		gone := old
+		gone.Deleted, gone.Size, gone.Chunks, gone.Digest = true, 0, 0, ""
+		err = b.putMeta(ctx, &gone, seq)
+	}
 	if err != nil {
-		return fmt.Errorf("delete object %s: %w", name, err)
+		return fmt.Errorf("delete object %s of %s: %w", name, store, err)
 	}
-	if err := notFound(s.Delete(ctx, name)); err != nil && !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("delete object %s of %s: %w", name, store, unavailable(err))
-	}
+	b.purgeChunks(ctx, store, old.NUID)
 	return nil
 }
 
-func (b *Bus) store(ctx context.Context, name string) (jetstream.ObjectStore, error) {
-	ctx, cancel, err := b.ready(ctx)
-	if err != nil {
-		return nil, err
+// objectMeta reads what the leader knows of an object; sequence 0 if there was never one of that name.
+func (b *Bus) objectMeta(ctx context.Context, store, name string) (info jetstream.ObjectInfo, seq uint64, err error) {
+	m, ok, err := b.getRaw(ctx, objectStream(store), getRequest{LastFor: metaSubject(store, name)})
+	if err != nil || !ok {
+		return info, 0, err
 	}
+	if err := json.Unmarshal(m.Data, &info); err != nil {
+		return info, 0, fmt.Errorf("decode its description: %w", err)
+	}
+	info.ModTime = m.Time
+	return info, m.Seq, nil
+}
+
+// purgeChunks removes parts that no object has any more. Where that fails they stay as long as the store keeps them.
+func (b *Bus) purgeChunks(ctx context.Context, store, id string) {
+	if id == "" || !b.Connected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	s, err := b.js.ObjectStore(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", name, notFound(unavailable(err)))
+	filter := map[string]string{"filter": chunkSubject(store, id)}
+	if err := b.api(ctx, "STREAM.PURGE."+objectStream(store), filter, &struct{}{}); err != nil {
+		b.logger.Warn("remove parts of an object", "store", store, "parts", id, "error", err)
 	}
-	return s, nil
+}
+
+// objectStream is the stream behind an object store.
+func objectStream(store string) string { return "OBJ_" + store }
+
+func chunkSubject(store, id string) string { return "$O." + store + ".C." + id }
+
+func metaSubject(store, name string) string {
+	return "$O." + store + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }

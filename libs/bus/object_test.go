@@ -2,8 +2,11 @@ package bus_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
@@ -17,24 +20,85 @@ func TestObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bustest.Connect(t, bustest.Broker(t))
 		ctx := t.Context()
-		_, err := b.GetObject(ctx, events.StoreScripts, "a/1")
+		get := func(name string) (bus.Object, error) { return b.GetObject(ctx, events.StoreScripts, name, 2_000_000) }
+		_, err := get("a/1")
 		require.ErrorIs(t, err, bus.ErrNotFound)
-		_, err = b.GetObject(ctx, "none", "a/1")
+		_, err = b.GetObject(ctx, "none", "a/1", 1)
 		require.ErrorIs(t, err, bus.ErrNotFound)
 		require.ErrorIs(t, b.PutObject(ctx, "none", "a/1", bytes.NewReader(nil)), bus.ErrNotFound)
 
-		text := bytes.Repeat([]byte("0123456789"), 100_000)
-		require.NoError(t, b.PutObject(ctx, events.StoreScripts, "a/1", bytes.NewReader(text)))
-		r, err := b.GetObject(ctx, events.StoreScripts, "a/1")
-		require.NoError(t, err)
-		got, err := io.ReadAll(r)
-		require.NoError(t, err)
-		require.NoError(t, r.Close())
-		require.Equal(t, text, got)
+		for _, size := range []int{0, 1, 32 << 10, 64 << 10, 1_000_000, 5} {
+			text := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
+			require.NoError(t, b.PutObject(ctx, events.StoreScripts, "a/1", iotest.HalfReader(bytes.NewReader(text))))
+			o, err := get("a/1")
+			require.NoError(t, err)
+			require.Equal(t, text, o.Data)
+			require.Equal(t, sha256.Sum256(text), o.Digest)
+		}
+		require.EqualValues(t, 2, messages(t, b), "one part and the description: the older objects' parts are gone")
+		_, err = b.GetObject(ctx, events.StoreScripts, "a/1", 4)
+		require.ErrorIs(t, err, bus.ErrTooLarge)
+
+		require.ErrorContains(t, b.PutObject(ctx, events.StoreScripts, "a/1", iotest.TimeoutReader(strings.NewReader("half"))), "timeout")
+		require.EqualValues(t, 2, messages(t, b), "an upload that broke off leaves no parts")
 
 		require.NoError(t, b.DeleteObject(ctx, events.StoreScripts, "a/1"))
 		require.NoError(t, b.DeleteObject(ctx, events.StoreScripts, "a/1"))
-		_, err = b.GetObject(ctx, events.StoreScripts, "a/1")
+		_, err = get("a/1")
 		require.ErrorIs(t, err, bus.ErrNotFound)
+		require.EqualValues(t, 1, messages(t, b))
 	})
+}
+
+func messages(t testing.TB, b *bus.Bus) uint64 {
+	s, err := b.JetStream().Stream(t.Context(), "OBJ_"+events.StoreScripts)
+	require.NoError(t, err)
+	return s.CachedInfo().State.Msgs
+}
+
+// Other clients read our objects, and we read theirs.
+func TestObjectsOfOtherClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Connect(t, bustest.Broker(t))
+		theirs, err := b.JetStream().ObjectStore(t.Context(), events.StoreScripts)
+		require.NoError(t, err)
+		text := bytes.Repeat([]byte("x"), 300_000)
+		require.NoError(t, b.PutObject(t.Context(), events.StoreScripts, "a/1", bytes.NewReader(text)))
+		got, err := theirs.GetBytes(t.Context(), "a/1")
+		require.NoError(t, err)
+		require.Equal(t, text, got)
+
+		text = append(text, 'y')
+		_, err = theirs.PutString(t.Context(), "a/1", string(text))
+		require.NoError(t, err)
+		o, err := b.GetObject(t.Context(), events.StoreScripts, "a/1", 1_000_000)
+		require.NoError(t, err)
+		require.Equal(t, text, o.Data)
+
+		require.NoError(t, b.DeleteObject(t.Context(), events.StoreScripts, "a/1"))
+		list, err := theirs.List(t.Context())
+		require.Error(t, err, "%v", list)
+	})
+}
+
+// Of two that write one name at once, one is told.
+func TestObjectWrittenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Connect(t, bustest.Broker(t))
+		require.ErrorIs(t, b.PutObject(t.Context(), events.StoreScripts, "a/1", meanwhile(func() {
+			require.NoError(t, b.PutObject(t.Context(), events.StoreScripts, "a/1", strings.NewReader("other")))
+		})), bus.ErrConflict)
+		o, err := b.GetObject(t.Context(), events.StoreScripts, "a/1", 100)
+		require.NoError(t, err)
+		require.Equal(t, "other", string(o.Data))
+		require.EqualValues(t, 2, messages(t, b))
+	})
+}
+
+// meanwhile is an empty object during whose reading something happens.
+type meanwhile func()
+
+func (m meanwhile) Read([]byte) (int, error) {
+	m()
+	return 0, io.EOF
 }

@@ -3,7 +3,6 @@ package rest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"kanade/libs/bus"
@@ -99,6 +98,9 @@ func (s *server) getResult(w http.ResponseWriter, r *http.Request, _ string) err
 	return writeJSON(w, resultOf(&x))
 }
 
+// maxOutput is the largest output that is handed out, in bytes: far more than any agent stores.
+const maxOutput = 64 << 20
+
 // getOutput answers one output stream as text: the object that holds what the result leaves out, or the result's own.
 func (s *server) getOutput(w http.ResponseWriter, r *http.Request, _ string) error {
 	stream, err := pathValue(r, "stream")
@@ -124,7 +126,7 @@ func (s *server) getOutput(w http.ResponseWriter, r *http.Request, _ string) err
 	if !s.Bus.Connected() {
 		return fmt.Errorf("read %s of result %s: %w", stream, x.ResultID, bus.ErrUnavailable)
 	}
-	object, err := s.Bus.GetObject(r.Context(), events.StoreResultOutput, out.Object)
+	object, err := s.Bus.GetObject(r.Context(), events.StoreResultOutput, out.Object, maxOutput)
 	if errors.Is(err, bus.ErrNotFound) {
 		return domain.Refuse(domain.NotFound,
 			"the whole %s of result '%s' is kept no longer; its beginning and end are in the result", stream, x.ResultID)
@@ -132,11 +134,5 @@ func (s *server) getOutput(w http.ResponseWriter, r *http.Request, _ string) err
 	if err != nil {
 		return fmt.Errorf("read %s of result %s: %w", stream, x.ResultID, err)
 	}
-	defer object.Close()
-	w.Header().Set("Content-Type", contentType)
-	if _, err := io.Copy(w, object); err != nil {
-		s.Logger.Warn("send output", "result", x.ResultID, "stream", stream, "error", err)
-		panic(http.ErrAbortHandler) // the client must not take half of it for the whole
-	}
-	return nil
+	return writeBytes(w, contentType, object.Data)
 }

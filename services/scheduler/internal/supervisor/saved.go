@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -48,22 +48,19 @@ func (s *Supervisor) load(ctx context.Context) error {
 	return nil
 }
 
-// read is not interrupted when it is time to end: the client leaves a goroutine and the broker a consumer behind when the
-// opening of an object is.
 func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	object, err := s.bus.GetObject(ctx, events.StoreSchedulerState, savedName)
+	object, err := s.bus.GetObject(ctx, events.StoreSchedulerState, savedName, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
-	defer object.Close()
-	dec, err := zstd.NewReader(object, zstd.WithDecoderConcurrency(1))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("read fold: %w", err)
 	}
 	defer dec.Close()
-	data, err := io.ReadAll(dec)
+	data, err := dec.DecodeAll(object.Data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read fold: %w", err)
 	}
