@@ -138,31 +138,38 @@ func (f *follower) session(ctx context.Context) error {
 	if err := f.check(session); err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(
+	read := make(chan RawMsg, f.config.MaxBatch)
+	broken := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case broken <- err:
+		default:
+		}
+	}
+	messages, err := consumer.Consume(f.reader(session, read, fail),
 		jetstream.PullMaxMessagesWithBytesLimit(2*f.config.MaxBatch, followBytes), jetstream.PullExpiry(pullExpires),
-		jetstream.PullHeartbeat(pullHeartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+		jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { fail(err) }))
 	if err != nil {
 		return unavailable(err)
 	}
-	read := make(chan RawMsg, f.config.MaxBatch)
-	ended := make(chan error, 1)
-	go func() {
-		defer close(read)
-		ended <- f.read(session, messages, read)
-	}()
 	defer func() { // the reader ends before the consumer is removed
 		release()
 		messages.Stop()
-		for range read {
-		}
+		<-messages.Closed()
 	}()
-	for m := range read {
-		if err := f.hand(ctx, m, read); err != nil {
-			f.failed = err
+	for {
+		select {
+		case m := <-read:
+			if err := f.hand(ctx, m, read); err != nil {
+				f.failed = err
+				return nil
+			}
+		case err := <-broken:
+			return quiet(session, err)
+		case <-session.Done():
 			return nil
 		}
 	}
-	return <-ended
 }
 
 // hand calls fn with m and what waits behind it.
@@ -179,20 +186,19 @@ func (f *follower) hand(ctx context.Context, m RawMsg, read <-chan RawMsg) error
 	return nil
 }
 
-// read passes messages on in order until the session ends or one is missing.
-func (f *follower) read(session context.Context, messages jetstream.MessagesContext, out chan<- RawMsg) error {
-	for expected := uint64(1); ; expected++ {
-		m, err := messages.Next(jetstream.NextContext(session))
-		if err != nil {
-			return quiet(session, err)
-		}
+// reader passes messages on in order until the session ends or one is missing.
+func (f *follower) reader(session context.Context, out chan<- RawMsg, fail func(error)) jetstream.MessageHandler {
+	var last uint64
+	return func(m jetstream.Msg) {
 		meta, err := m.Metadata()
+		if err == nil && meta.Sequence.Consumer != last+1 {
+			err = fmt.Errorf("message %d of the consumer came as %d", last+1, meta.Sequence.Consumer)
+		}
 		if err != nil {
-			return err
+			fail(err)
+			return
 		}
-		if meta.Sequence.Consumer != expected {
-			return fmt.Errorf("message %d of the consumer came as %d", expected, meta.Sequence.Consumer)
-		}
+		last++
 		raw := RawMsg{
 			Stream: meta.Stream, Subject: m.Subject(), Seq: meta.Sequence.Stream, Time: meta.Timestamp.UTC(),
 			Header: events.Header(m.Headers()), Data: m.Data(),
@@ -200,7 +206,6 @@ func (f *follower) read(session context.Context, messages jetstream.MessagesCont
 		select {
 		case out <- raw:
 		case <-session.Done():
-			return nil
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,14 +72,15 @@ const (
 	opSelectPrefix
 	opSelectMany
 	opInsert
+	opInsertMany
 	opUpdate
 	opDelete
 	opDeletePrefix
 )
 
 // sql of an operation. The "prefix" ones match the first key column only; opSelectMany takes a JSON array of keys and
-// puts the key before the fields. opUpdate takes the fields in their own
-// order, the key first.
+// puts the key before the fields. opInsertMany takes insertMany rows, opUpdate the fields in
+// their own order, the key first.
 func (r *relation) sql(op operation) string {
 	names := r.columnNames()
 	match := func(keys []string) string {
@@ -96,8 +98,12 @@ func (r *relation) sql(op operation) string {
 		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:1])
 	case opSelectMany:
 		return "SELECT " + names[0] + ", " + all + " FROM " + r.name + " WHERE " + names[0] + " IN (SELECT value FROM json_each(?1))"
-	case opInsert:
-		return "INSERT INTO " + r.name + " (" + all + ") VALUES (?" + strings.Repeat(", ?", len(names)-1) + ")"
+	case opInsert, opInsertMany:
+		row := "(?" + strings.Repeat(", ?", len(names)-1) + ")"
+		if op == opInsertMany {
+			row += strings.Repeat(", "+row, insertMany-1)
+		}
+		return "INSERT INTO " + r.name + " (" + all + ") VALUES " + row
 	case opUpdate:
 		sets := make([]string, 0, len(names)-r.key)
 		for i := r.key; i < len(names); i++ {
@@ -169,8 +175,41 @@ func (d *database) each(r *relation, op operation, arg string, row func(scan fun
 	return nil
 }
 
-// write is exec with a row's fields: it puts their values in place of the pointers, which the driver's interface would
-// find by reflection, at a tenth of the cost of the row.
+// insertMany is how many rows one statement inserts where there are as many: with one a row, a fifth of the time goes to
+// the beginning and the end of statements.
+const insertMany = 16
+
+// insertion gathers new rows of a relation.
+type insertion struct {
+	db     *database
+	rel    *relation
+	fields []any
+}
+
+// add writes the row, or keeps it until there are more.
+func (i *insertion) add(fields []any) error {
+	i.fields = append(i.fields, fields...)
+	if len(i.fields) < insertMany*len(fields) {
+		return nil
+	}
+	err := i.db.write(i.rel, opInsertMany, i.fields)
+	i.fields = i.fields[:0]
+	return err
+}
+
+// flush writes the rows that are kept.
+func (i *insertion) flush() error {
+	for row := range slices.Chunk(i.fields, len(i.rel.columns)) {
+		if err := i.db.write(i.rel, opInsert, row); err != nil {
+			return err
+		}
+	}
+	i.fields = i.fields[:0]
+	return nil
+}
+
+// write is exec with the fields of a row, or of several: it puts their values in place of the pointers, which the
+// driver's interface would find by reflection, at a tenth of the cost of the row.
 func (d *database) write(r *relation, op operation, fields []any) error {
 	for i, f := range fields {
 		switch f := f.(type) {

@@ -87,22 +87,23 @@ func (r *rows[R, P]) touch(e *entry[R]) {
 
 // flush writes what was touched.
 func (r *rows[R, P]) flush() error {
+	inserted := insertion{db: r.db, rel: r.rel}
 	for _, e := range r.touched {
-		if err := e.write(r.db, r.rel, P(&e.row).fields()); err != nil {
+		if err := e.write(&inserted, P(&e.row).fields()); err != nil {
 			return err
 		}
 	}
-	return nil
+	return inserted.flush()
 }
 
-func (e *entry[R]) write(db *database, rel *relation, fields []any) error {
+func (e *entry[R]) write(to *insertion, fields []any) error {
 	switch {
 	case e.live && e.stored:
-		return db.write(rel, opUpdate, fields)
+		return to.db.write(to.rel, opUpdate, fields)
 	case e.live:
-		return db.write(rel, opInsert, fields)
+		return to.add(fields)
 	case e.stored:
-		return db.exec(rel, opDelete, e.key)
+		return to.db.exec(to.rel, opDelete, e.key)
 	default:
 		return nil
 	}

@@ -243,13 +243,14 @@ func (x *execTargets) change(t *entry[targetRow], next events.Target) {
 }
 
 func (p *targetProjection) Flush() error {
+	inserted := insertion{db: p.db, rel: &targets}
 	for _, x := range p.order {
 		if len(x.touched) == 0 {
 			continue
 		}
 		slices.SortFunc(x.touched, func(a, b *entry[targetRow]) int { return cmp.Compare(a.row.PCID, b.row.PCID) })
 		for _, t := range x.touched {
-			if err := t.write(p.db, &targets, t.row.fields()); err != nil {
+			if err := t.write(&inserted, t.row.fields()); err != nil {
 				return err
 			}
 		}
@@ -259,6 +260,9 @@ func (p *targetProjection) Flush() error {
 		}
 		x.row.row.execID, x.row.row.totals = x.execID, string(totals)
 		p.totals.put(x.row)
+	}
+	if err := inserted.flush(); err != nil {
+		return err
 	}
 	return p.totals.flush()
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -24,15 +25,16 @@ import (
 )
 
 const (
-	benchExecs = 200
+	benchExecs = 1000
 	benchPCs   = 100
 	benchBatch = 5000
 )
 
 // BenchmarkProject measures events per second from the broker to committed rows, over execs of 100 endpoints each from
 // request to close, against raw batches: the rows that came of it, each once, in as many transactions, into a file of
-// the same schema and parameters. of-ceiling is the raw time over ours.
+// the same schema and parameters, both under the program's GCPercent. of-ceiling is the raw time over ours.
 func BenchmarkProject(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(GCPercent))
 	url := benchBroker(b)
 	connection, err := bus.Connect(b.Context(), bus.Config{URL: url, Token: bustest.Token, Name: "bench"})
 	require.NoError(b, err)
