@@ -16,7 +16,8 @@ import (
 
 var update = flag.Bool("new-goldens", false, "write goldens that do not exist; existing ones are never touched")
 
-// Every version of every fact has a golden that today's code writes byte for byte and reads back.
+// Every version of every fact has a golden that today's code writes byte for byte and reads back. One from before a field
+// was added (".before-<n>") is read and written as it was.
 func TestGoldens(t *testing.T) {
 	for _, info := range Types() {
 		t.Run(info.Name, func(t *testing.T) {
@@ -35,6 +36,17 @@ func TestGoldens(t *testing.T) {
 			require.Equal(t, compact(t, info.Sample), compact(t, back))
 			require.Equal(t, reflect.TypeOf(info.Sample), reflect.TypeOf(back))
 			requireEveryFieldSet(t, reflect.ValueOf(info.Sample), info.Name)
+			older, err := filepath.Glob(filepath.Join("testdata", "golden", info.Name+".before-*.json"))
+			require.NoError(t, err)
+			for _, path := range older {
+				golden, err := os.ReadFile(path)
+				require.NoError(t, err)
+				back, err := Event{Type: info.Name, Data: golden}.Payload()
+				require.NoError(t, err, path)
+				data, err := json.MarshalIndent(back, "", "  ")
+				require.NoError(t, err)
+				require.Equal(t, string(golden), string(data)+"\n", path)
+			}
 		})
 	}
 }

@@ -83,6 +83,10 @@ const (
 	SkipReasonStale    = "stale"
 	// SkipReasonStopped: the exec was killed, cancelled or halted, or has expired, before the script began.
 	SkipReasonStopped = "exec_stopped"
+	// The exec was killed, cancelled or halted before the endpoint had started it. The endpoint's own word replaces it.
+	SkipReasonKilled    = "exec_killed"
+	SkipReasonCancelled = "exec_cancelled"
+	SkipReasonHalted    = "exec_halted"
 	// SkipReasonScriptObject: the script object is missing or is not what the command says.
 	SkipReasonScriptObject = "script_object"
 )

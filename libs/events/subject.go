@@ -18,6 +18,8 @@ const (
 	AggregateExec     Aggregate = "exec"
 	AggregateAgent    Aggregate = "agent"
 	AggregateConfig   Aggregate = "config"
+	AggregateFreeze   Aggregate = "freeze"
+	AggregateScript   Aggregate = "script"
 	AggregateRun      Aggregate = "run"
 	AggregateClock    Aggregate = "clock"
 )

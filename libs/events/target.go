@@ -114,3 +114,14 @@ func (t Target) Send(sequence uint64, at time.Time) (Target, bool) {
 	t.State, t.Sequence, t.At = StateSent, sequence, at
 	return t, true
 }
+
+// Stop settles a target of an exec that was killed, cancelled or halted and that has not said that it has the command:
+// it is not going to run it. Should it say otherwise, that holds (Apply). It reports whether that changed it.
+func (t Target) Stop(reason string, sequence uint64, at time.Time) (Target, bool) {
+	switch t.State {
+	case StateExpected, StateWaiting, StateSent:
+		t.State, t.Reason, t.Sequence, t.At = StateSkipped, reason, sequence, at
+		return t, true
+	}
+	return t, false
+}
