@@ -176,6 +176,8 @@ func drawDocuments(t *rapid.T) []step {
 		tell(events.ScheduleProgressed{ID: "nightly"}),
 		tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "1"}), tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "2", Hostname: "h"}),
 		tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"b", "a", "a"}}), tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"c"}}),
+		tell(events.ScriptRevoked{JobID: "hello", Reason: "deletes too much"}), tell(events.ScriptUnrevoked{JobID: "hello"}),
+		tell(events.FreezeSaved{ID: events.FleetID, From: "2026-12-24", TZ: "local"}), tell(events.FreezeCleared{ID: events.FleetID}),
 		tell(events.InstallationSaved{ID: events.InstallationID, Zone: "UTC"}),
 		func(j *journal) {
 			j.raw("audit.operator.exec.hello", wire.AuditEvent{Actor: "operator", Action: "exec"})

@@ -41,6 +41,8 @@ func tables() []table {
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
 		log("tick", beginTicks, &ticks),
+		log("script", beginScripts, &scripts),
+		log("freeze", beginFreezes, &freezes),
 		log("agent", beginAgents, &agents, &memberships),
 		{noun: "presence", stream: events.StreamPresence, revision: 1, relations: []*relation{&presence}, begin: beginPresence},
 		log("execution", beginExecutions, &executions),
