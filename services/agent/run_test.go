@@ -305,7 +305,7 @@ func TestHearsBeforeItIsSeen(t *testing.T) {
 		require.NoError(t, s.bus.Ensure(t.Context(), bustest.Limits()))
 		<-beats
 		s.send(wire.SubjectCommandAll, command("r1"))
-		settle(time.Second)
+		settle(2 * time.Second)
 		require.Equal(t, ran("r1"), s.kinds())
 	})
 }

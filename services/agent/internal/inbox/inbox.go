@@ -36,6 +36,7 @@ const (
 	catchUpEvery  = 30 * time.Second // and up to as much again
 	groupsEvery   = 5 * time.Minute
 	hintDelay     = 250 * time.Millisecond
+	againDelay    = time.Second
 	minBackoff    = time.Second
 	maxBackoff    = time.Minute
 	liveBuffer    = 4096
@@ -66,6 +67,9 @@ type Inbox struct {
 	begun, checked bool
 	hears          chan struct{} // closed when positions exist
 	groupsDue      time.Time
+	// again asks for another catch-up soon: a command that the broker was about to store when a subscription was made is
+	// heard neither live nor by the catch-up that follows at once.
+	again bool
 	// hinted says that somebody wrote, or tried to write, this endpoint's groups.
 	hinted bool
 }
@@ -128,7 +132,10 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 		}
 		if err := in.sync(ctx); err == nil {
 			backoff = minBackoff
-			timer.Reset(catchUpEvery + rand.N(catchUpEvery))
+			if timer.Reset(catchUpEvery + rand.N(catchUpEvery)); in.again {
+				in.again = false
+				timer.Reset(againDelay)
+			}
 			continue
 		} else if ctx.Err() == nil {
 			in.Logger.Warn("could not catch up", "retry_in", backoff, "error", err)
@@ -218,7 +225,7 @@ func (in *Inbox) subscribe() {
 			in.Logger.Warn("could not subscribe; the catch-up will bring what is missed", "subject", subject, "error", err)
 			continue
 		}
-		in.subs[subject] = sub
+		in.subs[subject], in.again = sub, true
 	}
 	for subject, sub := range in.subs {
 		if _, wanted := in.positions[subject]; !wanted {
