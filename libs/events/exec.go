@@ -97,6 +97,8 @@ type SkippedPC struct {
 const (
 	SkipReasonShell = "shell_not_supported"
 	SkipReasonRunAs = "run_as_not_supported"
+	// SkipReasonAgentTooOld: the agent does not know env, args, stdin or success_codes.
+	SkipReasonAgentTooOld = "agent_too_old"
 )
 
 // ExecPlanned decides who runs it and when. It is one message, so that a plan is never torn.
