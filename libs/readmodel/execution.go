@@ -27,6 +27,8 @@ type Execution struct {
 	// JobSequence and JobHash name the document that ran.
 	JobSequence uint64
 	JobHash     string
+	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
+	RetryOf string
 	// Actor asked for it; Origin is what the client called itself; ScheduleID and Nominal name the tick, empty and zero
 	// for an exec that a person asked for.
 	Actor      events.Actor
@@ -39,19 +41,43 @@ type Execution struct {
 	// TargetCount is how many endpoints the plan addresses, those that were away included, those it leaves out not; 0
 	// before the plan.
 	TargetCount int
-	// PlannedAt, ClosedAt and ExpiredAt are zero before; ExpiresAt is the plan's.
+	// Waves is how many waves the plan has; 0 before the plan.
+	Waves int
+	// PlannedAt, ClosedAt and ExpiredAt are zero before; ExpiresAt is the plan's, or what the release of a wave moved it to.
 	PlannedAt, ExpiresAt, ClosedAt, ExpiredAt time.Time
-	// Outcome is empty while it is open; Reason says more where the outcome alone does not.
+	// EndedSequence is the LOG sequence of the first fact that closed it or let it expire; 0 before. What an endpoint says
+	// after that is late. A stop is no end: what runs goes on.
+	EndedSequence uint64
+	// Outcome is empty while it is undecided; Reason says more where the outcome alone does not. It is the first of killed,
+	// cancelled, halted, closed and expired.
 	Outcome events.Outcome
 	Reason  string
+	// Paused: no further wave goes out.
+	Paused bool
+	// Stop is how it was stopped; its By is empty where it was not.
+	Stop Stop
 
 	// The rest is derived from the targets when it is read.
 
 	Status Status
 	Totals events.Totals
+	// Released is how many waves have gone out, in whole or in part.
+	Released int
 	// SuccessCount, FailureCount and SkipCount count targets, unplanned ones included. Failed, timed out, killed and
 	// unknown runs are failures; a skip is neither, nor is silence.
 	SuccessCount, FailureCount, SkipCount int
+}
+
+// Stop is the halt, cancellation or kill of an exec. Of several the first one counts, but a kill counts before the others:
+// it reaches what they let go on.
+type Stop struct {
+	// By is killed, cancelled or halted.
+	By     events.Outcome
+	Actor  events.Actor
+	Reason string
+	// At is by the broker's clock, Sequence the LOG sequence.
+	At       time.Time
+	Sequence uint64
 }
 
 // InitiatedBy is "scheduler" or "operator", as kanade 0.43.45 says it.
@@ -65,8 +91,11 @@ func (e Execution) InitiatedBy() string {
 var executions = relation{
 	name: "executions", key: 1, columns: []string{
 		"exec_id TEXT", "job_id TEXT", "version TEXT", "job_sequence INTEGER", "job_hash TEXT", "actor TEXT", "origin TEXT",
-		"schedule_id TEXT", "nominal_at INTEGER", "initiated_at INTEGER", "sequence INTEGER", "target_count INTEGER",
-		"planned_at INTEGER", "expires_at INTEGER", "closed_at INTEGER", "expired_at INTEGER", "outcome TEXT", "reason TEXT",
+		"schedule_id TEXT", "nominal_at INTEGER", "retry_of TEXT", "initiated_at INTEGER", "sequence INTEGER",
+		"target_count INTEGER", "waves INTEGER",
+		"planned_at INTEGER", "expires_at INTEGER", "closed_at INTEGER", "expired_at INTEGER", "ended_sequence INTEGER",
+		"outcome TEXT", "reason TEXT", "paused INTEGER",
+		"stopped_by TEXT", "stop_actor TEXT", "stop_reason TEXT", "stopped_at INTEGER", "stop_sequence INTEGER",
 	},
 	indexes: []string{
 		"CREATE INDEX executions_initiated ON executions (initiated_at, exec_id)",
@@ -78,8 +107,11 @@ var executions = relation{
 func (e *Execution) fields() []any {
 	return []any{
 		&e.ExecID, &e.JobID, &e.Version, sequence{&e.JobSequence}, &e.JobHash, &e.Actor, &e.Origin,
-		&e.ScheduleID, nanos{&e.Nominal}, nanos{&e.InitiatedAt}, sequence{&e.Sequence}, &e.TargetCount,
-		nanos{&e.PlannedAt}, nanos{&e.ExpiresAt}, nanos{&e.ClosedAt}, nanos{&e.ExpiredAt}, &e.Outcome, &e.Reason,
+		&e.ScheduleID, nanos{&e.Nominal}, &e.RetryOf, nanos{&e.InitiatedAt}, sequence{&e.Sequence},
+		&e.TargetCount, &e.Waves,
+		nanos{&e.PlannedAt}, nanos{&e.ExpiresAt}, nanos{&e.ClosedAt}, nanos{&e.ExpiredAt}, sequence{&e.EndedSequence},
+		&e.Outcome, &e.Reason, &e.Paused,
+		&e.Stop.By, &e.Stop.Actor, &e.Stop.Reason, nanos{&e.Stop.At}, sequence{&e.Stop.Sequence},
 	}
 }
 
@@ -96,20 +128,28 @@ func (p executionProjection) Apply(f *fact) error {
 		change = func(x *Execution) { x.request(e, f) }
 	case events.ExecPlanned:
 		change = func(x *Execution) { x.plan(e, f) }
+	case events.WaveReleased:
+		if e.ExpiresAt == nil {
+			return nil
+		}
+		change = func(x *Execution) {
+			if e.ExpiresAt.After(x.ExpiresAt) {
+				x.ExpiresAt = *e.ExpiresAt
+			}
+		}
+	case events.ExecPaused, events.ExecResumed:
+		_, paused := e.(events.ExecPaused)
+		change = func(x *Execution) { x.Paused = paused }
+	case events.ExecHalted:
+		change = func(x *Execution) { x.stop(events.OutcomeHalted, "", f) }
+	case events.ExecCancelled:
+		change = func(x *Execution) { x.stop(events.OutcomeCancelled, e.Reason, f) }
+	case events.ExecKilled:
+		change = func(x *Execution) { x.stop(events.OutcomeKilled, e.Reason, f) }
 	case events.ExecClosed:
-		change = func(x *Execution) {
-			if x.ClosedAt.IsZero() {
-				x.ClosedAt = f.event.Time
-				x.end(e.Outcome, e.Reason)
-			}
-		}
+		change = func(x *Execution) { x.end(&x.ClosedAt, e.Outcome, e.Reason, f) }
 	case events.ExecExpired:
-		change = func(x *Execution) {
-			if x.ExpiredAt.IsZero() {
-				x.ExpiredAt = f.event.Time
-				x.end(e.Outcome, "")
-			}
-		}
+		change = func(x *Execution) { x.end(&x.ExpiredAt, e.Outcome, "", f) }
 	default:
 		return nil
 	}
@@ -130,7 +170,7 @@ func (e *Execution) request(r events.ExecRequested, f *fact) {
 		return
 	}
 	e.JobID, e.Version, e.JobSequence, e.JobHash = r.JobID, r.Version, r.JobSequence, r.JobHash
-	e.Actor, e.Origin, e.ScheduleID = f.event.Actor, r.Origin, r.ScheduleID
+	e.Actor, e.Origin, e.ScheduleID, e.RetryOf = f.event.Actor, r.Origin, r.ScheduleID, r.RetryOf
 	if r.Nominal != nil {
 		e.Nominal = *r.Nominal
 	}
@@ -141,14 +181,33 @@ func (e *Execution) plan(p events.ExecPlanned, f *fact) {
 	if !e.PlannedAt.IsZero() {
 		return
 	}
-	e.PlannedAt, e.ExpiresAt = f.event.Time, p.ExpiresAt
+	e.PlannedAt, e.ExpiresAt, e.Waves = f.event.Time, p.ExpiresAt, len(p.Waves)
 	for _, w := range p.Waves {
 		e.TargetCount += len(w.Expected) + len(w.Waiting)
 	}
 }
 
-// end keeps the first outcome that the log holds.
-func (e *Execution) end(o events.Outcome, reason string) {
+func (e *Execution) stop(by events.Outcome, reason string, f *fact) {
+	e.decide(by, "")
+	if e.Stop.By == "" || by == events.OutcomeKilled && e.Stop.By != by {
+		e.Stop = Stop{By: by, Actor: f.event.Actor, Reason: reason, At: f.event.Time, Sequence: f.seq}
+	}
+}
+
+// end notes the first end of its kind.
+func (e *Execution) end(at *time.Time, o events.Outcome, reason string, f *fact) {
+	if !at.IsZero() {
+		return
+	}
+	*at = f.event.Time
+	if e.EndedSequence == 0 {
+		e.EndedSequence = f.seq
+	}
+	e.decide(o, reason)
+}
+
+// decide keeps the first outcome that the log holds.
+func (e *Execution) decide(o events.Outcome, reason string) {
 	if e.Outcome == "" {
 		e.Outcome, e.Reason = o, reason
 	}
@@ -167,12 +226,13 @@ const statusOfExecution = `CASE WHEN e.closed_at <> 0 THEN 'completed' WHEN e.ex
 
 func selectExecutions() string {
 	return "SELECT " + executions.list("e") + ", " + statusOfExecution + ", COALESCE(t.totals, '{}')" +
+		", (SELECT COUNT(*) FROM waves w WHERE w.exec_id = e.exec_id AND w.released_at <> 0)" +
 		" FROM executions e LEFT JOIN target_totals t ON t.exec_id = e.exec_id"
 }
 
 func scanExecution(scan func(...any) error) (e Execution, err error) {
 	var totals string
-	if err := scan(append(e.fields(), &e.Status, &totals)...); err != nil {
+	if err := scan(append(e.fields(), &e.Status, &totals, &e.Released)...); err != nil {
 		return e, err
 	}
 	if err := json.Unmarshal([]byte(totals), &e.Totals); err != nil {

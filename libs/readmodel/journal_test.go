@@ -3,6 +3,7 @@ package readmodel
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -120,9 +121,22 @@ func drawExec(t *rapid.T, exec string, pcs int) []step {
 			wave.Expected = append(wave.Expected, id)
 		}
 	}
-	steps := []step{tell(requested(exec, "hello")), tell(plan)}
-	for i := range plan.Waves {
-		steps = append(steps, tell(events.WaveReleased{ExecID: exec, Wave: i}), tell(events.WaveDispatched{ExecID: exec, Wave: i}))
+	request := requested(exec, "hello")
+	request.RetryOf = rapid.SampledFrom([]string{"", "exec-0"}).Draw(t, "retry of")
+	steps := []step{tell(request)}
+	if rapid.Bool().Draw(t, "in parts") {
+		plan.MaxParallel = &pcs
+	}
+	steps = append(steps, tell(plan))
+	for i, w := range plan.Waves {
+		for _, part := range drawParts(t, plan.MaxParallel != nil, len(w.Expected)+len(w.Waiting)) {
+			later := begin.Add(2 * time.Hour)
+			release := events.WaveReleased{ExecID: exec, Wave: i, From: part[0], To: part[1]}
+			if i > 0 {
+				release.ExpiresAt = &later
+			}
+			steps = append(steps, tell(release), tell(events.WaveDispatched{ExecID: exec, Wave: i, From: part[0], To: part[1]}))
+		}
 	}
 	if rapid.Bool().Draw(t, "closed") {
 		steps = append(steps, tell(events.ExecClosed{ExecID: exec, Outcome: events.OutcomePartial}))
@@ -130,7 +144,26 @@ func drawExec(t *rapid.T, exec string, pcs int) []step {
 	if rapid.Bool().Draw(t, "expired") {
 		steps = append(steps, tell(events.ExecExpired{ExecID: exec, Outcome: events.OutcomeExpired}))
 	}
+	for _, intent := range rapid.SliceOfN(rapid.SampledFrom([]events.Payload{
+		events.ExecHalted{ExecID: exec, Failed: 2, Allowed: 1}, events.ExecCancelled{ExecID: exec, Reason: "wrong"}, events.ExecKilled{ExecID: exec, Reason: "bad"},
+		events.ExecPaused{ExecID: exec}, events.ExecResumed{ExecID: exec}, events.WaveAdvanced{ExecID: exec, Wave: 1, Reason: "good"},
+	}), 0, 3).Draw(t, "intents") {
+		steps = slices.Insert(steps, rapid.IntRange(1, len(steps)).Draw(t, "when"), tell(intent))
+	}
 	return repeat(t, steps[:rapid.IntRange(1, len(steps)).Draw(t, "told")])
+}
+
+// drawParts cuts a wave into parts; a whole wave is {0, 0}.
+func drawParts(t *rapid.T, parts bool, size int) [][2]int {
+	if !parts || size == 0 {
+		return [][2]int{{}}
+	}
+	var out [][2]int
+	for at := 0; at < size; {
+		to := at + rapid.IntRange(1, size-at).Draw(t, "part")
+		out, at = append(out, [2]int{at, to}), to
+	}
+	return out
 }
 
 func drawRun(t *rapid.T, exec string, pc int) []step {

@@ -70,6 +70,7 @@ type operation byte
 const (
 	opSelect operation = iota
 	opSelectPrefix
+	opSelectRange
 	opSelectMany
 	opInsert
 	opInsertMany
@@ -78,9 +79,9 @@ const (
 	opDeletePrefix
 )
 
-// sql of an operation. The "prefix" ones match the first key column only; opSelectMany takes a JSON array of keys and
-// puts the key before the fields. opInsertMany takes insertMany rows, opUpdate the fields in
-// their own order, the key first.
+// sql of an operation. The "prefix" ones match the first key column only; opSelectRange takes the key and, once more, its
+// last column: from the one, inclusive, to the other, exclusive, in that order. opSelectMany takes a JSON array of keys and
+// puts the key before the fields. opInsertMany takes insertMany rows, opUpdate the fields in their own order, the key first.
 func (r *relation) sql(op operation) string {
 	names := r.columnNames()
 	match := func(keys []string) string {
@@ -96,6 +97,10 @@ func (r *relation) sql(op operation) string {
 		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:r.key])
 	case opSelectPrefix:
 		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:1])
+	case opSelectRange:
+		last := names[r.key-1]
+		return "SELECT " + all + " FROM " + r.name + " WHERE " + match(names[:r.key-1]) +
+			fmt.Sprintf(" AND %s >= ?%d AND %s < ?%d ORDER BY %s", last, r.key, last, r.key+1, last)
 	case opSelectMany:
 		return "SELECT " + names[0] + ", " + all + " FROM " + r.name + " WHERE " + names[0] + " IN (SELECT value FROM json_each(?1))"
 	case opInsert, opInsertMany:
@@ -153,13 +158,13 @@ func (d *database) exec(r *relation, op operation, args ...any) error {
 	return nil
 }
 
-// each reads the rows that an operation finds by one argument.
-func (d *database) each(r *relation, op operation, arg string, row func(scan func(...any) error) error) error {
+// each reads the rows that an operation finds.
+func (d *database) each(r *relation, op operation, row func(scan func(...any) error) error, args ...any) error {
 	s, err := d.stmt(r, op)
 	if err != nil {
 		return err
 	}
-	found, err := s.QueryContext(context.Background(), arg)
+	found, err := s.QueryContext(context.Background(), args...)
 	if err != nil {
 		return fmt.Errorf("read table %s: %w", r.name, err)
 	}
@@ -222,6 +227,8 @@ func (d *database) write(r *relation, op operation, fields []any) error {
 		case *bool:
 			fields[i] = *f
 		case *events.TargetState:
+			fields[i] = string(*f)
+		case *events.Outcome:
 			fields[i] = string(*f)
 		case *events.Actor:
 			fields[i] = string(*f)

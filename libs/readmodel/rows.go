@@ -41,7 +41,7 @@ func (r *rows[R, P]) fetch(keys []string) error {
 	for _, key := range keys {
 		r.entries[key] = &entry[R]{key: key}
 	}
-	return r.db.each(r.rel, opSelectMany, string(list), func(scan func(...any) error) error {
+	return r.db.each(r.rel, opSelectMany, func(scan func(...any) error) error {
 		var row R
 		var key string
 		if err := scan(append([]any{&key}, P(&row).fields()...)...); err != nil {
@@ -50,7 +50,7 @@ func (r *rows[R, P]) fetch(keys []string) error {
 		e := r.entries[key]
 		e.row, e.stored, e.live = row, true, true
 		return nil
-	})
+	}, string(list))
 }
 
 // get reads a row to look at or, through put, to change; live tells whether it exists.

@@ -46,7 +46,8 @@ func tables() []table {
 		log("agent", beginAgents, &agents, &memberships),
 		{noun: "presence", stream: events.StreamPresence, revision: 1, relations: []*relation{&presence}, begin: beginPresence},
 		log("execution", beginExecutions, &executions),
-		log("target", beginTargets, &targets, &targetTotals),
+		log("wave", beginWaves, &waves),
+		log("target", beginTargets, &targets, &targetTotals, &targetPlaces),
 		log("result", beginResults, &results),
 	}
 }

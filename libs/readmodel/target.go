@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 
 	"kanade/libs/events"
@@ -30,6 +31,21 @@ var targets = relation{name: "targets", key: 2, columns: []string{
 
 // targetTotals: totals is events.Totals as JSON without zeros; heard counts the targets that have said anything.
 var targetTotals = relation{name: "target_totals", key: 1, columns: []string{"exec_id TEXT", "totals TEXT", "heard INTEGER"}}
+
+// targetPlaces is who stands where in the wave of an exec that goes out in parts. Only a plan with a budget of parallel
+// endpoints makes parts, and there may be as many parts as endpoints: a part must not cost a look at all of them. Every
+// other exec has no row here.
+var targetPlaces = relation{name: "target_places", key: 3, columns: []string{
+	"exec_id TEXT", "wave INTEGER", "place INTEGER", "pc_id TEXT",
+}}
+
+type placeRow struct {
+	execID      string
+	wave, place int
+	pcID        string
+}
+
+func (p *placeRow) fields() []any { return []any{&p.execID, &p.wave, &p.place, &p.pcID} }
 
 type targetRow struct {
 	execID string
@@ -66,6 +82,8 @@ type execTargets struct {
 	touched  []*entry[targetRow]
 	row      *entry[totalsRow]
 	totals   events.Totals
+	// placed is the plan whose places are not stored yet; nil otherwise.
+	placed *events.ExecPlanned
 }
 
 func beginTargets(db *database) projection {
@@ -80,12 +98,13 @@ func (p *targetProjection) Apply(f *fact) error {
 	case events.ExecPlanned:
 		return p.plan(e, f)
 	case events.WaveDispatched:
-		return p.each(e.ExecID, func(t events.Target) (events.Target, bool) {
-			if t.Wave != e.Wave {
-				return t, false
-			}
-			return t.Send(f.seq, f.at)
-		})
+		return p.dispatch(e, f)
+	case events.ExecHalted:
+		return p.stop(e.ExecID, events.SkipReasonHalted, f)
+	case events.ExecCancelled:
+		return p.stop(e.ExecID, events.SkipReasonCancelled, f)
+	case events.ExecKilled:
+		return p.stop(e.ExecID, events.SkipReasonKilled, f)
 	case events.ExecExpired:
 		return p.each(e.ExecID, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
 	default:
@@ -120,6 +139,9 @@ func (p *targetProjection) plan(e events.ExecPlanned, f *fact) error {
 	if err := p.complete(x); err != nil {
 		return err
 	}
+	if e.MaxParallel != nil && !x.planned() {
+		x.placed = &e
+	}
 	add := func(pcID string, planned events.Target) {
 		t := x.at(pcID)
 		if t.row.Planned {
@@ -146,6 +168,80 @@ func (p *targetProjection) plan(e events.ExecPlanned, f *fact) error {
 		add(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
 	}
 	return nil
+}
+
+// dispatch marks the targets of a wave, or of a part of it.
+func (p *targetProjection) dispatch(e events.WaveDispatched, f *fact) error {
+	send := func(t events.Target) (events.Target, bool) {
+		if t.Wave != e.Wave {
+			return t, false
+		}
+		return t.Send(f.seq, f.at)
+	}
+	if e.From == 0 && e.To == 0 {
+		return p.each(e.ExecID, send)
+	}
+	x, err := p.exec(e.ExecID)
+	if err != nil {
+		return err
+	}
+	part, err := p.part(x, e)
+	if err != nil {
+		return err
+	}
+	for _, pc := range part {
+		t, err := p.target(x, pc)
+		if err != nil {
+			return err
+		}
+		if next, changed := send(t.row.Target.Target); changed {
+			x.change(t, next)
+		}
+	}
+	return nil
+}
+
+// part lists the endpoints of a part of a wave: by the plan where it is of the same batch, by its places otherwise.
+func (p *targetProjection) part(x *execTargets, e events.WaveDispatched) ([]string, error) {
+	var part []string
+	if x.placed == nil {
+		err := p.db.each(&targetPlaces, opSelectRange, func(scan func(...any) error) error {
+			var row placeRow
+			err := scan(row.fields()...)
+			part = append(part, row.pcID)
+			return err
+		}, x.execID, e.Wave, e.From, e.To)
+		return part, err
+	}
+	if e.Wave < 0 || e.Wave >= len(x.placed.Waves) {
+		return nil, nil
+	}
+	for place, pc := range places(x.placed.Waves[e.Wave]) {
+		if place >= e.From && place < e.To {
+			part = append(part, pc)
+		}
+	}
+	return part, nil
+}
+
+// places are a wave's endpoints in the order of their places.
+func places(w events.PlannedWave) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for i, pc := range w.Expected {
+			if !yield(i, pc) {
+				return
+			}
+		}
+		for i, pc := range w.Waiting {
+			if !yield(len(w.Expected)+i, pc) {
+				return
+			}
+		}
+	}
+}
+
+func (p *targetProjection) stop(execID, reason string, f *fact) error {
+	return p.each(execID, func(t events.Target) (events.Target, bool) { return t.Stop(reason, f.seq, f.at) })
 }
 
 // each changes all targets of an exec.
@@ -209,7 +305,7 @@ func (p *targetProjection) complete(x *execTargets) error {
 	if x.complete {
 		return nil
 	}
-	err := p.db.each(&targets, opSelectPrefix, x.execID, func(scan func(...any) error) error {
+	err := p.db.each(&targets, opSelectPrefix, func(scan func(...any) error) error {
 		var row targetRow
 		if err := scan(row.fields()...); err != nil {
 			return err
@@ -218,9 +314,19 @@ func (p *targetProjection) complete(x *execTargets) error {
 			t.row, t.stored, t.live = row, true, true
 		}
 		return nil
-	})
+	}, x.execID)
 	x.complete = err == nil
 	return err
+}
+
+// planned reports whether a plan names any of the targets; all of them must have been read.
+func (x *execTargets) planned() bool {
+	for _, t := range x.targets {
+		if t.row.Planned {
+			return true
+		}
+	}
+	return false
 }
 
 // change moves a target from its state to the next: out of the totals, and in again.
@@ -245,6 +351,9 @@ func (x *execTargets) change(t *entry[targetRow], next events.Target) {
 func (p *targetProjection) Flush() error {
 	inserted := insertion{db: p.db, rel: &targets}
 	for _, x := range p.order {
+		if err := p.flushPlaces(x); err != nil {
+			return err
+		}
 		if len(x.touched) == 0 {
 			continue
 		}
@@ -267,6 +376,22 @@ func (p *targetProjection) Flush() error {
 	return p.totals.flush()
 }
 
+func (p *targetProjection) flushPlaces(x *execTargets) error {
+	if x.placed == nil {
+		return nil
+	}
+	inserted := insertion{db: p.db, rel: &targetPlaces}
+	for i, w := range x.placed.Waves {
+		for place, pc := range places(w) {
+			row := placeRow{x.execID, i, place, pc}
+			if err := inserted.add(row.fields()); err != nil {
+				return err
+			}
+		}
+	}
+	return inserted.flush()
+}
+
 // TargetFilter names the targets of one exec.
 type TargetFilter struct {
 	ExecID string
@@ -280,11 +405,17 @@ type TargetFilter struct {
 
 // Targets lists targets of an exec by endpoint; none for an exec that nobody knows.
 func (r *Reader) Targets(ctx context.Context, f TargetFilter) ([]Target, error) {
-	scan := func(scan func(...any) error) (Target, error) {
-		var t targetRow
-		err := scan(t.fields()...)
-		return t.Target, err
-	}
-	return list(ctx, r, scan, targets.all()+` WHERE exec_id = ?1 AND pc_id > ?2 AND (?3 = '' OR state = ?3) ORDER BY pc_id LIMIT ?4`,
+	return list(ctx, r, scanTarget, targets.all()+` WHERE exec_id = ?1 AND pc_id > ?2 AND (?3 = '' OR state = ?3) ORDER BY pc_id LIMIT ?4`,
 		f.ExecID, f.After, f.State, f.Limit)
+}
+
+// Target reads one endpoint in one exec; ErrNotFound.
+func (r *Reader) Target(ctx context.Context, execID, pcID string) (Target, error) {
+	return one(ctx, r, scanTarget, targets.all()+" WHERE exec_id = ? AND pc_id = ?", execID, pcID)
+}
+
+func scanTarget(scan func(...any) error) (Target, error) {
+	var t targetRow
+	err := scan(t.fields()...)
+	return t.Target, err
 }
