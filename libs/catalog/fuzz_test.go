@@ -3,6 +3,7 @@ package catalog
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -109,6 +110,35 @@ func FuzzParsePlan(f *testing.F) {
 		if _, err := ParsePlan(doc); err != nil {
 			t.Fatalf("%s: %v", doc, err)
 		}
-		_ = p.Unsupported()
+	})
+}
+
+// FuzzParam: whatever the schema and the value, it ends with a text or a refusal.
+func FuzzParam(f *testing.F) {
+	for _, seed := range [][2]string{
+		{`{"type":"integer","minimum":1,"multipleOf":1e-300,"default":3}`, `4.0`},
+		{`{"enum":["a",1e9999999,null],"default":null}`, `1e-9999999`},
+		{`{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#"}}}`, `[1]`},
+		{`{"$ref":"https://example.com/x"}`, `""`},
+		{`{"$schema":"http://json-schema.org/draft-07/schema#","pattern":"^(a|b)+$","format":"date"}`, `"2026-02-30"`},
+		{`{"type":"object","patternProperties":{"[":{}},"unevaluatedProperties":false}`, `{"a":1}`},
+		{`true`, `{"a":[{"b":"c"}]}`}, {`false`, `1`},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, schema, value string) {
+		m, err := ParseManifest(fmt.Appendf(nil, `{"id":"a","version":"1","execute":{"shell":"sh","script":"x","timeout":"1s","params":{"p":%s}}}`, schema), JSON)
+		if err != nil {
+			refusal(t, err)
+			return
+		}
+		p, err := ParsePlan(fmt.Appendf(nil, `{"target":{"all":true},"params":{"p":%s}}`, value))
+		if err != nil {
+			refusal(t, err)
+			return
+		}
+		if _, err := m.Resolve(p.Params); err != nil {
+			refusal(t, err)
+		}
 	})
 }

@@ -60,7 +60,9 @@ type Execute struct {
 	Stdin *string           `json:"stdin,omitzero" is:"null"`
 	// SuccessCodes are the exit codes that count as success; unset means 0 alone.
 	SuccessCodes []int `json:"success_codes,omitzero" is:"null"`
-	// Params are inputs given at exec: name to JSON Schema.
+	// Params are inputs given at exec: name to JSON Schema, of the draft 2020-12 unless it says another one; formats are
+	// asserted, and a schema can't refer to others. A param whose schema has a default may be left out. The value stands in
+	// the environment under the param's name: a text as it is, anything else as JSON; null leaves the variable unset.
 	Params map[string]jsontext.Value `json:"params,omitzero" is:"null"`
 }
 

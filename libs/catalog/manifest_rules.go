@@ -74,14 +74,7 @@ func (e *Execute) check(p *problems) {
 	if e.SuccessCodes != nil && len(e.SuccessCodes) == 0 {
 		p.add(Invalid, "execute.success_codes", "must not be empty: nothing would be a success")
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.Params)) {
-		if !isIdentifier(name) {
-			p.add(Invalid, join("execute.params", name), "can't be the name of a parameter: expected letters, digits and _")
-		}
-		if k := e.Params[name].Kind(); k != '{' && k != 't' && k != 'f' {
-			p.add(Invalid, join("execute.params", name), "expected a JSON Schema")
-		}
-	}
+	e.checkParams(p)
 }
 
 // validObject checks "<name>/<version>", each half as the object store's routes take it.

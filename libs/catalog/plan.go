@@ -23,6 +23,10 @@ type Plan struct {
 	MaxParallel *Amount `json:"max_parallel,omitzero" is:"null"`
 	// Params are the values of the job's inputs.
 	Params map[string]jsontext.Value `json:"params,omitzero" is:"null"`
+	// Retry is further attempts on each endpoint; unset means none.
+	Retry *Retry `json:"retry,omitzero" is:"null"`
+	// RequireTargets refuses the exec when nobody matches; a schedule's tick is then skipped either way.
+	RequireTargets bool `json:"require_targets,omitzero"`
 }
 
 // Target names endpoints; the union of what it names is meant, each endpoint once.

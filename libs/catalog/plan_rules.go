@@ -23,8 +23,11 @@ func (p *Plan) check(out *problems) {
 			out.add(Invalid, join("params", name), "can't be the name of a parameter: expected letters, digits and _")
 		}
 	}
+	if p.Retry != nil {
+		p.Retry.check(out, "retry")
+	}
 	if p.Rollout != nil {
-		p.Rollout.check(out)
+		p.Rollout.check(out, p.Target.IsZero())
 	}
 	if total := p.pcs(); total > MaxPlanPCs {
 		out.add(Invalid, "", "%d named endpoints are more than the limit of %d", total, MaxPlanPCs)
@@ -61,12 +64,16 @@ func (a *Amount) check(out *problems, path string, least int) {
 	}
 }
 
-func (r *Rollout) check(out *problems) {
+func (r *Rollout) check(out *problems, noTarget bool) {
 	if len(r.Waves) == 0 {
 		out.add(Invalid, "rollout.waves", "must not be empty")
 	}
 	for i := range r.Waves {
-		r.Waves[i].check(out, place("rollout.waves", i), i)
+		path := place("rollout.waves", i)
+		r.Waves[i].check(out, path, i)
+		if noTarget && (r.Waves[i].Percent > 0 || r.Waves[i].Count > 0) {
+			out.add(Invalid, path, "percent and count are parts of the target, and it names nobody")
+		}
 	}
 }
 

@@ -36,11 +36,19 @@ func TestPlanRefusals(t *testing.T) {
 		{`{"target":{"all":true},"jitter":"soon","expires_after":"0"}`, Invalid, `jitter: expected a duration like 30s, got "soon"; expires_after: must be more than 0`},
 		{`{"target":{"all":true},"max_failures":"101%","max_parallel":0}`, Invalid, "max_failures: 101% is more than the limit of 100%; max_parallel: must be at least 1"},
 		{`{"rollout":{"waves":[]}}`, Invalid, "rollout.waves: must not be empty"},
-		{`{"rollout":{"waves":[{"group":" ","delay":"1s"},{"group":"a","count":1,"delay":"later"},{"percent":101,"delay":"0"},{"group":"a"}]}}`, Invalid,
+		{`{"target":{"all":true},"rollout":{"waves":[{"group":" ","delay":"1s"},{"group":"a","count":1,"delay":"later"},{"percent":101,"delay":"0"},{"group":"a"}]}}`, Invalid,
 			`rollout.waves[0]: a wave must name a group, percent, count or pcs; rollout.waves[1]: a wave must name only one of group, percent, count, pcs; ` +
 				`rollout.waves[1].delay: expected a duration like 30s, got "later"; rollout.waves[2].percent: 101 is outside of 1 to 100; ` +
 				`rollout.waves[3].delay: missing: a wave has a delay, or after, or pause`},
-		{`{"rollout":{"waves":[{"count":1,"after":"previous"}]}}`, Invalid, "rollout.waves[0].after: the first wave has no wave before it"},
+		{`{"rollout":{"waves":[{"group":"a","after":"previous"}]}}`, Invalid, "rollout.waves[0].after: the first wave has no wave before it"},
+		{`{"rollout":{"waves":[{"percent":50,"delay":"0"},{"count":5,"delay":"1m"},{"pcs":["a"],"delay":"1h"}]}}`, Invalid,
+			"rollout.waves[0]: percent and count are parts of the target, and it names nobody; rollout.waves[1]: percent and count are parts of the target, and it names nobody"},
+		{`{"target":{"all":true},"retry":{"max":0,"backoff":"1s"}}`, Invalid, "retry.max: 0 is outside of 1 to 10"},
+		{`{"target":{"all":true},"retry":{"max":11,"backoff":"999ms"}}`, Invalid, "retry.max: 11 is outside of 1 to 10; retry.backoff: must be at least 1s"},
+		{`{"target":{"all":true},"retry":{"max":1,"backoff":"soon"}}`, Invalid, `retry.backoff: expected a duration like 30s, got "soon"`},
+		{`{"target":{"all":true},"retry":{"max":1}}`, Shape, "retry.backoff: missing"},
+		{`{"target":{"all":true},"retry":{"max":1,"backoff":"1s","jitter":true}}`, Shape, "retry.jitter: unknown key, expected one of max, backoff"},
+		{`{"target":{"all":true},"require_targets":null}`, Shape, "require_targets: must not be null"},
 		{`{"target":{"all":true},"params":{"a b":1}}`, Invalid, `params["a b"]: can't be the name of a parameter: expected letters, digits and _`},
 	} {
 		_, err := ParsePlan([]byte(c.body))
@@ -52,7 +60,7 @@ func TestPlanRefusals(t *testing.T) {
 func TestPlanInFull(t *testing.T) {
 	body := `{"target":{"groups":["b"],"pcs":["a/1"],"all":true},"rollout":{"strategy":"wave","waves":[{"group":"g","delay":"0s"},` +
 		`{"percent":10,"after":"previous","pause":true},{"delay":"1h","pcs":["x"]}]},"jitter":"5m","deadline_at":"2026-01-31T08:00:00Z",` +
-		`"expires_after":"2d","max_failures":"10%","max_parallel":5,"params":{"a":{"b":[1.50,null]}}}`
+		`"expires_after":"2d","max_failures":"10%","max_parallel":5,"params":{"a":{"b":[1.50,null]}},"retry":{"max":2,"backoff":"30s"},"require_targets":true}`
 	p, err := ParsePlan([]byte(body))
 	require.NoError(t, err)
 	doc, err := p.Document()

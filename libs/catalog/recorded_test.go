@@ -101,7 +101,7 @@ func TestRecordedRequestsAreTakenOrRefusedAsRecorded(t *testing.T) {
 	// What kanade 0.43.45 took and we refuse, and what it refused for a reason outside of the document.
 	decidedOtherwise := map[string]string{
 		`{"target":{"all":true},"rollout":{"strategy":"wave","waves":[]}}`:         "rollout.waves: must not be empty",
-		`{"target":{"all":true},"bogus":1}`:                                        "bogus: unknown key, expected one of target, rollout, jitter, deadline_at, expires_after, max_failures, max_parallel, params",
+		`{"target":{"all":true},"bogus":1}`:                                        "bogus: unknown key, expected one of target, rollout, jitter, deadline_at, expires_after, max_failures, max_parallel, params, retry, require_targets",
 		`"id: badjob\njob_id: nojob\nwhen: {per_pc: once}\ntarget: {all: true}\n"`: "",
 	}
 	seen := 0

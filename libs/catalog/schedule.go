@@ -99,15 +99,10 @@ type Constraints struct {
 	SkipDates []string `json:"skip_dates,omitzero" is:"null"`
 }
 
-// OnFailure says what follows a failed run.
+// OnFailure says what follows a failed run. Its Retry is the plan's retry under the name that kanade 0.43.45 gives it; one
+// of the two may be set ([Schedule.RetryPolicy]).
 type OnFailure struct {
 	Retry *Retry `json:"retry,omitzero" is:"null"`
-}
-
-// Retry is further attempts on the endpoint: Max 1 to 10, Backoff at least 1 s.
-type Retry struct {
-	Max     int      `json:"max" is:"required"`
-	Backoff Duration `json:"backoff" is:"required"`
 }
 
 func (RunsOn) words() []string  { return []string{"backend", "agent"} }
@@ -141,4 +136,12 @@ func (s *Schedule) OverlapPolicy() Overlap {
 		return OverlapSkip
 	}
 	return s.Overlap
+}
+
+// RetryPolicy is the plan's Retry, or that of OnFailure; nil for one attempt.
+func (s *Schedule) RetryPolicy() *Retry {
+	if s.Retry == nil && s.OnFailure != nil {
+		return s.OnFailure.Retry
+	}
+	return s.Retry
 }

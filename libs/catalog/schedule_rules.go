@@ -27,7 +27,10 @@ func (s *Schedule) check(p *problems) {
 		s.Constraints.check(p, s.When.Calendar)
 	}
 	if s.OnFailure != nil && s.OnFailure.Retry != nil {
-		s.OnFailure.Retry.check(p)
+		s.OnFailure.Retry.check(p, "on_failure.retry")
+		if s.Retry != nil {
+			p.add(Invalid, "retry", "excludes on_failure.retry, which means the same")
+		}
 	}
 	if s.RunsOn == Agent && s.When.PerTarget != nil {
 		p.add(Invalid, "when.per_target", "can't be used with runs_on: agent, which knows of one endpoint only")
@@ -149,15 +152,5 @@ func (c *Constraints) checkWindow(p *problems, calendar *Calendar) {
 	}
 	if ok && !inside {
 		p.add(Invalid, "when.calendar.at", "%s is outside of constraints.window %s: it would never run", calendar.At, c.Window)
-	}
-}
-
-func (r *Retry) check(p *problems) {
-	if r.Max < 1 || r.Max > 10 {
-		p.add(Invalid, "on_failure.retry.max", "%d is outside of 1 to 10", r.Max)
-	}
-	before := len(p.list)
-	if d := p.duration("on_failure.retry.backoff", &r.Backoff); d < time.Second && len(p.list) == before {
-		p.add(Invalid, "on_failure.retry.backoff", "must be at least 1s")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"kanade/libs/events"
 )
 
 const (
@@ -20,7 +22,7 @@ func TestScheduleRefusals(t *testing.T) {
 		kind   Kind
 		want   string
 	}{
-		{daily + "wobble: 1\n", Shape, "wobble: unknown key, expected one of id, when, job_id, target, rollout, jitter, deadline_at, expires_after, max_failures, max_parallel, params, active, constraints, on_failure, tz, starting_deadline, runs_on, enabled, catch_up, catch_up_window, overlap, calendars (line 5)"},
+		{daily + "wobble: 1\n", Shape, "wobble: unknown key, expected one of id, when, job_id, target, rollout, jitter, deadline_at, expires_after, max_failures, max_parallel, params, retry, require_targets, active, constraints, on_failure, tz, starting_deadline, runs_on, enabled, catch_up, catch_up_window, overlap, calendars (line 5)"},
 		{scheduled + everyone, Shape, "when: missing (line 1)"},
 		{when("per_pc: twice"), Shape, `when.per_pc: expected once, once_per_version or a map with every, got "twice" (line 4)`},
 		{when("per_pc: {often: 1h}"), Shape, "when.per_pc.often: unknown key, expected one of every (line 4); when.per_pc.every: missing (line 4)"},
@@ -64,6 +66,7 @@ func TestScheduleRefusals(t *testing.T) {
 		{daily + "constraints: {window: 02:31-02:30}\n", Invalid, "when.calendar.at: 02:30 is outside of constraints.window 02:31-02:30: it would never run (line 4)"},
 		{daily + "constraints: {max_concurrent: 0, skip_dates: [christmas]}\n", Invalid, `constraints.max_concurrent: must be at least 1 (line 5); constraints.skip_dates[0]: expected YYYY-MM-DD, got "christmas" (line 5)`},
 		{daily + "on_failure: {retry: {max: 11, backoff: 999ms}}\n", Invalid, "on_failure.retry.max: 11 is outside of 1 to 10 (line 5); on_failure.retry.backoff: must be at least 1s (line 5)"},
+		{daily + "retry: {max: 1, backoff: 1s}\non_failure: {retry: {max: 1, backoff: 1s}}\n", Invalid, "retry: excludes on_failure.retry, which means the same (line 5)"},
 		{when("per_target: once") + "runs_on: agent\nconstraints: {max_concurrent: 1}\n", Invalid, "when.per_target: can't be used with runs_on: agent, which knows of one endpoint only (line 4); constraints.max_concurrent: can't be used with runs_on: agent, which knows of one endpoint only (line 6)"},
 		{daily + "starting_deadline: 10m\nrollout: {waves: [{group: a, delay: 10m}]}\n", Invalid, "rollout.waves[0].delay: 10m is at or beyond starting_deadline: nothing of this wave could start (line 6)"},
 	} {
@@ -137,4 +140,18 @@ func TestStoredDocumentsOfALaterVersionAreRead(t *testing.T) {
 	require.EqualError(t, err, "read stored schedule: expected a map, got a list")
 	_, err = ParsePlanDocument([]byte(`{`))
 	require.Error(t, err)
+}
+
+func TestRetryPolicy(t *testing.T) {
+	for source, want := range map[string]*events.Retry{
+		"": nil,
+		"on_failure: {retry: {max: 2, backoff: 90s}}\n": {Max: 2, BackoffSecs: 90},
+		"retry: {max: 10, backoff: 1.9s}\n":             {Max: 10, BackoffSecs: 1},
+		"on_failure: {}\n":                              nil,
+	} {
+		s, err := ParseSchedule([]byte(scheduled+everyone+"when: {cron: '0 4 * * *'}\n"+source), YAML)
+		require.NoError(t, err)
+		require.NoError(t, s.Unsupported())
+		require.Equal(t, want, s.RetryPolicy().Resolve())
+	}
 }

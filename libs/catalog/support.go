@@ -22,53 +22,28 @@ func (m *Manifest) Unsupported() error {
 	var g gate
 	e := &m.Execute
 	g.refuse(!slices.Contains(e.Shell.words(), string(e.Shell)), "execute.shell", either(e.Shell.words()))
+	g.refuse(!slices.Contains(e.RunAs.words(), string(e.RunAs)), "execute.run_as", either(e.RunAs.words()))
 	g.refuse(e.ScriptFile != nil, "execute.script_file", "by the CLI, which sends the text as script")
-	g.refuse(e.ScriptObject != nil, "execute.script_object", "")
-	g.refuse(e.RunAs != System, "execute.run_as", "system")
-	g.refuse(e.Cwd != "", "execute.cwd", "")
-	g.refuse(len(e.Env) > 0, "execute.env", "")
-	g.refuse(len(e.Args) > 0, "execute.args", "")
-	g.refuse(e.Stdin != nil, "execute.stdin", "")
-	g.refuse(e.SuccessCodes != nil && !slices.Equal(e.SuccessCodes, []int{0}), "execute.success_codes", "[0]")
-	g.refuse(len(e.Params) > 0, "execute.params", "")
 	g.refuse(m.RequireApproval, "require_approval", "false")
 	g.refuse(m.Inventory != nil, "inventory", "")
 	g.refuse(m.Emit != nil, "emit", "")
 	g.refuse(m.Check != nil, "check", "")
-	g.refuse(m.Staleness.Mode != Cached, "staleness.mode", "cached")
+	mode := m.Staleness.Mode
+	g.refuse(!slices.Contains(mode.words(), string(mode)), "staleness.mode", either(mode.words()))
 	g.refuse(m.Client != nil, "client", "")
 	return g.err()
-}
-
-// Unsupported names the keys of the plan that are not carried out yet; see [Manifest.Unsupported].
-func (p *Plan) Unsupported() error {
-	var g gate
-	p.support(&g)
-	return g.err()
-}
-
-func (p *Plan) support(g *gate) {
-	g.refuse(p.Rollout != nil, "rollout", "")
-	g.refuse(p.Jitter.value() != 0, "jitter", "")
-	g.refuse(p.DeadlineAt != nil, "deadline_at", "")
-	g.refuse(p.ExpiresAfter != nil, "expires_after", "")
-	g.refuse(p.MaxFailures != nil, "max_failures", "")
-	g.refuse(p.MaxParallel != nil, "max_parallel", "")
-	g.refuse(len(p.Params) > 0, "params", "")
 }
 
 // Unsupported names the keys of the schedule that are not carried out yet; see [Manifest.Unsupported].
 func (s *Schedule) Unsupported() error {
 	var g gate
 	s.When.support(&g)
-	s.Plan.support(&g)
 	g.refuse(s.Active != nil && *s.Active != Active{}, "active", "")
 	if c := s.Constraints; c != nil {
 		g.refuse(c.Window != "", "constraints.window", "")
 		g.refuse(c.MaxConcurrent != nil, "constraints.max_concurrent", "")
 		g.refuse(len(c.SkipDates) > 0, "constraints.skip_dates", "")
 	}
-	g.refuse(s.OnFailure != nil && s.OnFailure.Retry != nil, "on_failure.retry", "")
 	g.refuse(s.StartingDeadline != nil, "starting_deadline", "")
 	g.refuse(s.RunsOn != Backend, "runs_on", "backend")
 	g.refuse(s.CatchUpPolicy() != CatchUpLast, "catch_up", "last")

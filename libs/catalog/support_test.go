@@ -28,27 +28,13 @@ func TestManifestSupport(t *testing.T) {
 		minJob: "",
 		head + "execute: {shell: pwsh, script: x, timeout: 10s, run_as: system, env: {}, args: [], success_codes: [0]}\n" +
 			"staleness: {mode: cached}\nrequire_approval: false\ntags: [a]\ncheck: null\n": "",
-		head + "execute: {shell: cmd, script_object: a/b, timeout: 10s, run_as: user, cwd: /, env: {a: b}, args: [a], stdin: '', success_codes: [0, 1], params: {a: {}}}\n" +
-			"staleness: {mode: unchecked}\nrequire_approval: true\ncheck: {name: a}\ninventory: {display: []}\nclient: {name: a, category: catalog}\n": "execute.script_object execute.run_as execute.cwd execute.env execute.args execute.stdin execute.success_codes execute.params require_approval inventory check staleness.mode client",
+		head + "execute: {shell: cmd, script_object: a/b, timeout: 10s, run_as: user, cwd: /, env: {a: b}, args: [a], stdin: '', success_codes: [0, 1], params: {p: {}}}\n" +
+			"staleness: {mode: unchecked}\nrequire_approval: true\ncheck: {name: a}\ninventory: {display: []}\nclient: {name: a, category: catalog}\n": "require_approval inventory check client",
 		minJob + "emit: {type: events}\n": "emit",
 	} {
 		m, err := ParseManifest([]byte(source), YAML)
 		require.NoError(t, err)
 		require.Equal(t, want, keys(t, m.Unsupported()), source)
-	}
-	m, err := ParseManifest([]byte(head+"execute: {shell: sh, script: x, timeout: 10s, run_as: user}\n"), YAML)
-	require.NoError(t, err)
-	require.EqualError(t, m.Unsupported(), "execute.run_as: not supported yet (only system)")
-}
-
-func TestPlanSupport(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"target":{"groups":["a"]},"jitter":"0s","params":{}}`: "",
-		`{"target":{"all":true},"rollout":{"waves":[{"group":"a","delay":"0"}]},"jitter":"1s","deadline_at":"2026-01-31T08:00:00Z","expires_after":"1d","max_failures":0,"max_parallel":1,"params":{"a":1}}`: "rollout jitter deadline_at expires_after max_failures max_parallel params",
-	} {
-		p, err := ParsePlan([]byte(body))
-		require.NoError(t, err)
-		require.Equal(t, want, keys(t, p.Unsupported()), body)
 	}
 }
 
@@ -56,13 +42,15 @@ func TestScheduleSupport(t *testing.T) {
 	for source, want := range map[string]string{
 		"when: {calendar: {at: '02:30', days: [mon-fri, friL]}}\ntz: Asia/Tokyo\ncatch_up: last\ncatch_up_window: 2h\noverlap: skip\nenabled: false\n": "",
 		"when: {cron: '0 4 * * *'}\nactive: {}\nconstraints: {}\non_failure: {}\ncalendars: []\ntz: utc\n":                                             "",
+		"when: {per_pc: {every: 6h}}\nretry: {max: 1, backoff: 1s}\nrequire_targets: true\nmax_failures: 1\nmax_parallel: 10%\nexpires_after: 1d\nparams: {a: 1}\n" +
+			"rollout: {waves: [{group: a, delay: 1s}]}\ndeadline_at: 2026-01-31T08:00:00Z\n": "",
 		"when: {per_pc: {every: 6h}}\n":                                "",
 		"when: {per_pc: once}\n":                                       "when.per_pc",
 		"when: {per_pc: once_per_version}\n":                           "when.per_pc",
 		"when: {per_target: {every: 6h}}\n":                            "when.per_target",
 		"when: {calendar: {at: '2026-01-31 02:30'}}\nruns_on: agent\n": "when.calendar.at runs_on",
 		"when: {per_pc: {every: 6h}}\njitter: 1s\nactive: {from: 2026-01-01}\nconstraints: {window: 01:00-02:00, max_concurrent: 1, skip_dates: [2026-01-01]}\n" +
-			"on_failure: {retry: {max: 1, backoff: 1s}}\nstarting_deadline: 1h\ncatch_up: none\noverlap: allow\ncalendars: [a]\n": "jitter active constraints.window constraints.max_concurrent constraints.skip_dates on_failure.retry starting_deadline catch_up overlap calendars",
+			"on_failure: {retry: {max: 1, backoff: 1s}}\nstarting_deadline: 1h\ncatch_up: none\noverlap: allow\ncalendars: [a]\n": "active constraints.window constraints.max_concurrent constraints.skip_dates starting_deadline catch_up overlap calendars",
 	} {
 		s, err := ParseSchedule([]byte(scheduled+everyone+source), YAML)
 		require.NoError(t, err, source)

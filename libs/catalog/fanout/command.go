@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"strconv"
-	"time"
 
 	"kanade/libs/catalog"
 	"kanade/libs/events"
@@ -101,14 +100,4 @@ func body(req events.ExecRequested, plan *catalog.Plan) wire.Command {
 		c.Retry = &wire.RetrySpec{Max: uint32(min(max(req.Retry.Max, 1), 10)), BackoffSecs: req.Retry.BackoffSecs}
 	}
 	return c
-}
-
-// Late gives the deadline and the expiry that commands bear when their wave goes out at an instant for which the plan was
-// not made: it waited for the wave before, for a person, or for a free place. Nil: those of the plan stand.
-func Late(req events.ExecRequested, plan *catalog.Plan, p events.ExecPlanned, now time.Time) (deadline, expires *time.Time) {
-	d, e := Times(req, plan, now)
-	if !e.After(p.ExpiresAt) {
-		return nil, nil
-	}
-	return &d, &e
 }

@@ -80,20 +80,32 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 // Times are the last instant to start and the expiry of an exec whose last wave goes out at an instant. A deadline, a
 // tick's or the plan's, bounds the start, and the exec expires when the last run that began then must have ended.
 func Times(req events.ExecRequested, plan *catalog.Plan, last time.Time) (deadline, expires time.Time) {
-	at := req.DeadlineAt
-	if at == nil {
-		at = plan.DeadlineAt
-	}
-	if at != nil {
+	if at := deadlineOf(req, plan); at != nil {
 		return *at, at.Add(Bound(req, plan))
 	}
-	keep := KeepCommands
+	keep := Keep(req, plan)
+	return last.Add(keep), last.Add(keep)
+}
+
+func deadlineOf(req events.ExecRequested, plan *catalog.Plan) *time.Time {
+	if req.DeadlineAt != nil {
+		return req.DeadlineAt
+	}
+	return plan.DeadlineAt
+}
+
+// Keep is how long after its wave a command waits for an endpoint that is away: the plan's expires_after, KeepCommands
+// when it says nothing, 0 for an exec with a deadline.
+func Keep(req events.ExecRequested, plan *catalog.Plan) time.Duration {
+	if deadlineOf(req, plan) != nil {
+		return 0
+	}
 	if plan.ExpiresAfter != nil {
 		if d, err := plan.ExpiresAfter.Parse(); err == nil && d > 0 {
-			keep = d
+			return d
 		}
 	}
-	return last.Add(keep), last.Add(keep)
+	return KeepCommands
 }
 
 // Bound is how long it takes at most from the moment at which an endpoint has a command to its answer: jitter, every
@@ -104,10 +116,8 @@ func Bound(req events.ExecRequested, plan *catalog.Plan) time.Duration {
 		secs = secs*float64(r.Max+1) + float64(r.Max)*float64(r.BackoffSecs)
 	}
 	secs += float64(JitterSecs(plan))
-	if secs > math.MaxInt64/4/float64(time.Second) {
-		return math.MaxInt64 / 4
-	}
-	return time.Duration(secs)*time.Second + ExpirySlack
+	const most = math.MaxInt64/int64(time.Second) - 3600
+	return time.Duration(min(secs, float64(most)))*time.Second + ExpirySlack
 }
 
 // JitterSecs is the plan's jitter in whole seconds, as commands carry it; 0 for none.

@@ -1,0 +1,267 @@
+package fanout_test
+
+import (
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
+	"kanade/libs/events"
+)
+
+func TestPlan(t *testing.T) {
+	fleet := alive("a", "b", "away", "old")
+	fleet["away"].HeardAt = start.Add(-events.AliveFor - 1)
+	fleet["old"].AgentVersion = "0.43.45"
+	fleet["a"].Groups, fleet["away"].Groups, fleet["old"].Groups = []string{"g", "h"}, []string{"g"}, []string{"h"}
+	fleet["stranger"] = &fanout.Endpoint{PCID: "stranger", Groups: []string{"g"}, HeardAt: start}
+	for name, c := range map[string]struct {
+		target                      catalog.Target
+		expected, waiting, subjects string
+		skipped                     string
+	}{
+		"all has one that can't run it":       {target: catalog.Target{All: true}, expected: "a b", waiting: "away", skipped: "old"},
+		"group":                               {target: catalog.Target{Groups: []string{"g"}}, expected: "a", waiting: "away"},
+		"group named twice":                   {target: catalog.Target{Groups: []string{"g", "g"}}, expected: "a", waiting: "away"},
+		"groups that share an endpoint":       {target: catalog.Target{Groups: []string{"g", "h"}}, expected: "a", waiting: "away", skipped: "old"},
+		"group and one of its own":            {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"away"}}, expected: "a away"},
+		"group and somebody else":             {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"b"}}, expected: "a b", waiting: "away"},
+		"group and an unknown one":            {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"nobody"}}, expected: "a nobody", waiting: "away"},
+		"named, alive, away, unknown, twice":  {target: catalog.Target{PCs: []string{"b", "away", "nobody", "b"}}, expected: "away b nobody"},
+		"named that can't run it":             {target: catalog.Target{PCs: []string{"old"}}, skipped: "old"},
+		"named before its first heartbeat":    {target: catalog.Target{PCs: []string{"stranger"}}, expected: "stranger"},
+		"group that nobody is in":             {target: catalog.Target{Groups: []string{"none"}}},
+		"group and an unknown member of it":   {target: catalog.Target{Groups: []string{"g"}, PCs: []string{"stranger"}}, expected: "a stranger", waiting: "away"},
+		"empty target (refused by the API)":   {},
+		"everything at once, each only once":  {target: catalog.Target{All: true, Groups: []string{"g"}, PCs: []string{"a"}}, expected: "a b", waiting: "away", skipped: "old"},
+		"group of one that can't run and one": {target: catalog.Target{Groups: []string{"h"}}, expected: "a", skipped: "old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, plan := planFor(t, c.target)
+			p := fanout.Plan(req, plan, fleet, start)
+			var expected, waiting, skipped []string
+			for _, w := range p.Waves {
+				expected, waiting = append(expected, w.Expected...), append(waiting, w.Waiting...)
+			}
+			for _, s := range p.Skipped {
+				require.Equal(t, events.SkipReasonShell, s.Reason)
+				skipped = append(skipped, s.PCID)
+			}
+			require.Equal(t, c.expected, strings.Join(expected, " "))
+			require.Equal(t, c.waiting, strings.Join(waiting, " "))
+			require.Equal(t, c.skipped, strings.Join(skipped, " "))
+			require.Equal(t, c.subjects, strings.Join(p.Subjects, " "))
+			require.Equal(t, c.subjects != "", p.RequestID != "")
+			require.Equal(t, start.Add(fanout.KeepCommands), p.ExpiresAt)
+		})
+	}
+}
+
+func TestPlanTimes(t *testing.T) {
+	req, plan := planFor(t, catalog.Target{PCs: []string{"a"}})
+	deadline := start.Add(time.Hour)
+	req.DeadlineAt = &deadline
+	p := fanout.Plan(req, plan, fleet{}, start)
+	require.Equal(t, deadline, p.DeadlineAt)
+	require.Equal(t, deadline.Add(30*time.Second+fanout.ExpirySlack), p.ExpiresAt)
+	req.Script.TimeoutSecs = math.MaxUint64
+	require.True(t, fanout.Plan(req, plan, fleet{}, start).ExpiresAt.After(deadline.AddDate(200, 0, 0)), "no overflow")
+}
+
+// Whoever hears a command of the plan is in the plan, everybody in the plan hears one, and each is in one place.
+func TestPlanReachesWhomItNames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		groups := []string{"g", "h", "i"}
+		fleet := fleet{}
+		for _, id := range names(rapid.IntRange(0, 6).Draw(t, "fleet")) {
+			fleet[id] = &fanout.Endpoint{
+				PCID: id, AgentVersion: rapid.SampledFrom([]string{"1.0.0", "1.0.0", "0.43.45"}).Draw(t, "version"),
+				Known:   rapid.IntRange(0, 4).Draw(t, "known") > 0,
+				Groups:  rapid.SliceOfNDistinct(rapid.SampledFrom(groups), 0, 3, rapid.ID).Draw(t, "groups"),
+				HeardAt: start.Add(-time.Duration(rapid.IntRange(0, 4).Draw(t, "silent")) * time.Minute),
+			}
+		}
+		target := catalog.Target{
+			All: rapid.Bool().Draw(t, "all"), Groups: rapid.SliceOf(rapid.SampledFrom(groups)).Draw(t, "target groups"),
+			PCs: rapid.SliceOfN(rapid.SampledFrom(names(8)), 0, 4).Draw(t, "pcs"),
+		}
+		req := events.ExecRequested{ExecID: "x", JobID: "job", Script: events.Script{Shell: "sh", TimeoutSecs: 1}}
+		plan := &catalog.Plan{Target: target}
+		p := fanout.Plan(req, plan, fleet, start)
+		want := map[string]bool{}
+		for _, id := range target.PCs {
+			want[id] = true
+		}
+		for id, e := range fleet {
+			if e.Known && (target.All || slices.ContainsFunc(e.Groups, func(g string) bool { return slices.Contains(target.Groups, g) })) {
+				want[id] = true
+			}
+		}
+		got, reached := map[string]int{}, map[string]bool{}
+		for i, w := range p.Waves {
+			for _, id := range slices.Concat(w.Expected, w.Waiting) {
+				got[id]++
+				reached[id] = true
+			}
+			heard := map[string]bool{}
+			for _, c := range fanout.Commands(req, plan, p, events.WaveReleased{ExecID: "x", Wave: i}) {
+				require.Equal(t, fmt.Sprintf("x/%d/%s", i, c.Subject), c.MessageID)
+				require.NoError(t, c.Body.Validate())
+				for id := range reached {
+					if hears(fleet[id], id, c.Subject) {
+						heard[id] = true
+					}
+				}
+				for id, e := range fleet {
+					if e.Known && hears(e, id, c.Subject) {
+						require.True(t, reached[id], "%s hears %s and is not in the plan", id, c.Subject)
+					}
+				}
+			}
+			require.Equal(t, reached, heard)
+		}
+		for _, s := range p.Skipped {
+			got[s.PCID]++
+		}
+		require.Len(t, got, len(want))
+		for id, n := range got {
+			require.True(t, want[id] && n == 1, id)
+		}
+		for _, w := range p.Waves {
+			for _, id := range w.Waiting {
+				require.False(t, fleet[id].Alive(start) || slices.Contains(target.PCs, id))
+			}
+		}
+	})
+}
+
+func hears(e *fanout.Endpoint, id, subject string) bool {
+	if group, ok := strings.CutPrefix(subject, "commands.group."); ok {
+		return e != nil && slices.Contains(e.Groups, group)
+	}
+	return subject == "commands.all" || subject == "commands.pc."+id
+}
+
+// Everybody who is registered hears commands.all; nobody can tell who hears a group.
+func TestOnlyExecsToAllAreBroadcast(t *testing.T) {
+	fleet := alive("a", "b")
+	fleet["a"].Groups, fleet["b"].Groups = []string{"g"}, []string{"g"}
+	for subjects, target := range map[string]catalog.Target{
+		"commands.all":                {All: true, Groups: []string{"g"}, PCs: []string{"a"}},
+		"commands.pc.a commands.pc.b": {Groups: []string{"g"}},
+	} {
+		req, plan := planFor(t, target)
+		var sent []string
+		for _, c := range fanout.Commands(req, plan, fanout.Plan(req, plan, fleet, start), events.WaveReleased{ExecID: "x"}) {
+			sent = append(sent, c.Subject)
+		}
+		require.Equal(t, subjects, strings.Join(sent, " "))
+	}
+}
+
+func TestPlanOfTheLargestFleet(t *testing.T) {
+	ids := make([]string, 100_000)
+	for i := range ids {
+		ids[i] = events.DeriveID("pc", strconv.Itoa(i)) // nothing that compresses well
+	}
+	req, plan := planFor(t, catalog.Target{PCs: ids})
+	fleet := alive(ids...)
+	var p events.ExecPlanned
+	took := time.Hour
+	for range 3 { // the machine may have other things to do
+		begin := time.Now()
+		p = fanout.Plan(req, plan, fleet, start)
+		took = min(took, time.Since(begin))
+	}
+	require.Len(t, p.Waves[0].Expected, len(ids))
+	if !testing.Short() {
+		require.Less(t, took, time.Second)
+	}
+	e, err := events.New(p, events.Meta{ID: "1"})
+	require.NoError(t, err)
+	_, body, err := e.Encode()
+	require.NoError(t, err)
+	require.Less(t, len(body), 2<<20)
+	t.Logf("100 000 named endpoints: planned in %s, %d KiB in the log", took, len(body)>>10)
+}
+
+func TestCanRun(t *testing.T) {
+	for _, c := range []struct{ version, family, shells string }{
+		{"0.43.45", "windows", "powershell cmd"},
+		{"0.1.0", "windows", "powershell cmd"},
+		{"0.43.45", "linux", "powershell cmd"},
+		{"0.44.0", "linux", "sh pwsh"},
+		{"1.0.0", "linux", "sh pwsh"},
+		{"1.0.0", "macos", "sh pwsh"},
+		{"10.2", "windows", "powershell cmd pwsh"},
+		{"", "linux", "sh pwsh"},
+		{"0.", "linux", "sh pwsh"},
+		{"0.100.1", "linux", "sh pwsh"},
+	} {
+		var can []string
+		for _, shell := range []string{"powershell", "cmd", "sh", "pwsh"} {
+			e := fanout.Endpoint{Known: true, AgentVersion: c.version, OSFamily: c.family}
+			if _, ok := e.CanRun(events.Script{Shell: shell}); ok {
+				can = append(can, shell)
+			}
+		}
+		require.ElementsMatch(t, strings.Fields(c.shells), can, "%s on %s", c.version, c.family)
+	}
+	_, ok := fanout.Endpoint{}.CanRun(events.Script{Shell: "anything"})
+	require.True(t, ok, "nothing is known of it yet")
+}
+
+var start = time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC)
+
+type fleet map[string]*fanout.Endpoint
+
+func (f fleet) Endpoint(id string) (fanout.Endpoint, bool) {
+	if e := f[id]; e != nil {
+		return *e, true
+	}
+	return fanout.Endpoint{}, false
+}
+
+func (f fleet) Endpoints() iter.Seq[fanout.Endpoint] {
+	return func(yield func(fanout.Endpoint) bool) {
+		for _, e := range f {
+			if !yield(*e) {
+				return
+			}
+		}
+	}
+}
+
+// alive is a fleet of known endpoints, heard now.
+func alive(ids ...string) fleet {
+	f := fleet{}
+	for _, id := range ids {
+		f[id] = &fanout.Endpoint{PCID: id, AgentVersion: "1.0.0", OSFamily: "linux", Known: true, HeardAt: start}
+	}
+	return f
+}
+
+func names(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("pc-%06d", i)
+	}
+	return ids
+}
+
+func planFor(t testing.TB, target catalog.Target) (events.ExecRequested, *catalog.Plan) {
+	t.Helper()
+	plan := &catalog.Plan{Target: target}
+	doc, err := plan.Document()
+	require.NoError(t, err)
+	return events.ExecRequested{ExecID: "x", JobID: "job", Plan: doc, Script: events.Script{Shell: "sh", TimeoutSecs: 30}}, plan
+}
