@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -92,8 +93,26 @@ func (r *Router) HandleRaw(name string, sub message.Subscriber, h RawHandler) {
 		if err != nil {
 			return Permanent(err)
 		}
-		return h(w.Context(), m)
+		return h(withDelivered(w.Context(), w), m)
 	})
+}
+
+type deliveredKey struct{}
+
+func withDelivered(ctx context.Context, w *message.Message) context.Context {
+	n, err := strconv.Atoi(w.Metadata[MetadataDelivered])
+	if err != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, deliveredKey{}, n)
+}
+
+// Delivered says in a handler how often its message has been delivered, 1 the first time; 0 when that is not known.
+// Whoever gets it for the first time may still not be the first to see it: an attempt that failed counts, one that was
+// repeated within the process does not.
+func Delivered(ctx context.Context) int {
+	n, _ := ctx.Value(deliveredKey{}).(int)
+	return n
 }
 
 // Run makes the consumers, calls handlers until ctx ends, and returns nil when those that ran then have finished. What

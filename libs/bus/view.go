@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,6 +41,12 @@ type View struct {
 // holds one made from the same or a later log sequence it does nothing. It never covers what somebody else wrote
 // (ErrForeign): adopt that first, then use ReplaceView.
 func (b *Bus) PutView(ctx context.Context, bucket, key string, value []byte, logSeq uint64) error {
+	return b.PutViewFor(ctx, bucket, key, value, logSeq, 0)
+}
+
+// PutViewFor is PutView of an entry that the broker removes after a while, whole seconds and at least one; 0: never. The
+// bucket must allow it.
+func (b *Bus) PutViewFor(ctx context.Context, bucket, key string, value []byte, logSeq uint64, ttl time.Duration) error {
 	for {
 		v, ok, err := b.View(ctx, bucket, key)
 		if err != nil {
@@ -51,7 +58,7 @@ func (b *Bus) PutView(ctx context.Context, bucket, key string, value []byte, log
 		if ok && !v.Ours && !v.Marker {
 			return fmt.Errorf("put view %s of %s over revision %d: %w", key, bucket, v.Revision, ErrForeign)
 		}
-		err = b.ReplaceView(ctx, bucket, key, value, logSeq, v.Revision)
+		err = b.replaceView(ctx, bucket, key, value, logSeq, v.Revision, ttl)
 		if !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -61,11 +68,18 @@ func (b *Bus) PutView(ctx context.Context, bucket, key string, value []byte, log
 // ReplaceView writes an entry over exactly one revision, whoever wrote that (0: none must be there); ErrConflict if
 // another one is there. A nil value deletes.
 func (b *Bus) ReplaceView(ctx context.Context, bucket, key string, value []byte, logSeq, revision uint64) error {
+	return b.replaceView(ctx, bucket, key, value, logSeq, revision, 0)
+}
+
+func (b *Bus) replaceView(ctx context.Context, bucket, key string, value []byte, logSeq, revision uint64, ttl time.Duration) error {
 	m := &nats.Msg{Subject: kvSubject(bucket, key), Data: value, Header: nats.Header{
 		HeaderLogSeq: {strconv.FormatUint(logSeq, 10)},
 	}}
 	if value == nil {
 		m.Header.Set(headerKVOperation, "DEL")
+	}
+	if ttl > 0 {
+		m.Header.Set(jetstream.MsgTTLHeader, fmt.Sprintf("%ds", max(int64(ttl/time.Second), 1)))
 	}
 	_, err := b.publish(ctx, m, jetstream.WithExpectLastSequencePerSubject(revision))
 	if isWrongLastSequence(err) {

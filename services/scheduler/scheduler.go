@@ -137,8 +137,8 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.
 	return group.Wait()
 }
 
-// route registers every handler under its durable's name: dispatch, ticks that are due and execs whose time is up (these
-// three may work long and come through pull consumers), ticks that fired, and memberships.
+// route registers every handler under its durable's name. What may work long (requests, waves, stops, and whatever is due)
+// comes through pull consumers.
 func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error) {
 	if workers == 0 {
 		workers = DefaultWorkers
@@ -154,18 +154,27 @@ func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error
 	}
 	dispatcher := dispatch.New(d.Bus, fold, d.Logger)
 	ticker := tick.New(d.Bus, fold, d.Logger)
+	timer := func(kind string) message.Subscriber {
+		return pull(events.StreamTimers, kind, workers, events.TimerDueFilter(kind))
+	}
 	requested := pull(events.StreamLog, dispatch.Durable, workers, dispatch.Filters()...)
+	released := pull(events.StreamLog, dispatch.SendDurable, workers, dispatch.SendFilters()...)
+	stopped := pull(events.StreamLog, dispatch.StopDurable, workers, dispatch.StopFilters()...)
 	fired := pull(events.StreamLog, tick.FiredDurable, workers, tick.FiredFilters()...)
-	due := pull(events.StreamTimers, supervisor.TimerTick, workers, events.TimerDueFilter(supervisor.TimerTick))
-	expired := pull(events.StreamTimers, supervisor.TimerExpiry, workers, events.TimerDueFilter(supervisor.TimerExpiry))
+	tickDue, waveDue := timer(supervisor.TimerTick), timer(supervisor.TimerWave)
+	expiryDue, sweepDue := timer(supervisor.TimerExpiry), timer(dispatch.TimerSweep)
 	groups, subErr := d.Bus.PushSubscriber(bus.PushConfig{Stream: events.StreamLog, Durable: view.GroupsDurable, Filters: view.GroupsFilters()})
 	if err = errors.Join(err, subErr); err != nil {
 		return nil, err
 	}
 	router.Handle(dispatch.Durable, requested, dispatcher.Requested)
 	router.Handle(tick.FiredDurable, fired, ticker.Fired)
-	router.HandleTimer(supervisor.TimerTick, due, ticker.Due)
-	router.HandleTimer(supervisor.TimerExpiry, expired, dispatcher.Expire)
+	router.Handle(dispatch.SendDurable, released, dispatcher.Released)
+	router.Handle(dispatch.StopDurable, stopped, dispatcher.Stopped)
+	router.HandleTimer(supervisor.TimerTick, tickDue, ticker.Due)
+	router.HandleTimer(supervisor.TimerWave, waveDue, dispatcher.Wave)
+	router.HandleTimer(supervisor.TimerExpiry, expiryDue, dispatcher.Expire)
+	router.HandleTimer(dispatch.TimerSweep, sweepDue, dispatcher.Sweep)
 	router.Handle(view.GroupsDurable, groups, view.Groups(d.Bus, d.Logger))
 	return router, nil
 }

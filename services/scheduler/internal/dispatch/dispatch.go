@@ -1,16 +1,22 @@
-// Package dispatch turns an ExecRequested into commands for agents, and takes them out again when the exec's time is up.
+// Package dispatch turns an ExecRequested into commands for agents, and takes them out again when the exec is stopped or
+// its time is up.
 //
 // Contract, step by step; each is decided on the fold of the exec's own facts and appended against its last sequence:
 //
-//  1. ExecPlanned decides who runs it. It rests on the fleet, so the fold must hold everything the log held when the
-//     request arrived. One message: a plan is never torn, and two schedulers can't both decide it.
-//  2. The version is pinned in the bucket script_current, before the first command.
-//  3. WaveReleased, with the last sequence of EXEC, lets a wave go out; then its commands are stored, every one
-//     acknowledged, under message ids made of exec, wave and subject; then WaveDispatched.
+//  1. ExecRequested is answered by ExecPlanned, which decides who runs it. It rests on the fleet, so the fold must hold
+//     everything the log held when the request arrived. One message: a plan is never torn, and two schedulers can't both
+//     decide it.
+//  2. The supervisor appends WaveReleased when a wave, or a part of one, may go out, with the last sequence of EXEC.
+//  3. WaveReleased is answered by commands, every one acknowledged, under message ids made of exec, wave and subject, and
+//     then by WaveDispatched. Before the first command the version is pinned in the bucket script_current.
+//  4. ExecKilled, ExecCancelled and ExecHalted are answered by an entry in the bucket exec_stopped, which endpoints read
+//     before they start what has waited; what the exec left in EXEC is deleted; a kill is told to whoever runs it. The
+//     deletion and the kill are repeated once, after the time for which the broker knows doubles: a sender that stalled
+//     may have stored more.
 //
 // Whoever finds WaveReleased without WaveDispatched scans EXEC from the recorded sequence and sends only what is missing:
-// a duplicate would be stored once and heard twice. Between two pages of commands the exec's facts are read again; an exec
-// that has ended is not sent any further and what was sent is deleted.
+// a duplicate would be stored once and heard twice. Between two pages of commands the exec's facts are read again; one
+// that is over is not sent any further and what was sent is deleted.
 package dispatch
 
 import (
@@ -26,13 +32,24 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/services/scheduler/internal/domain"
 	"kanade/services/scheduler/internal/supervisor"
 )
 
-// Durable is the name of the consumer and handler of requests; renaming it dispatches everything again.
-const Durable = "dispatch"
+// Names of the consumers and handlers; renaming one does its work again from the log's beginning.
+const (
+	Durable     = "dispatch"
+	SendDurable = "send"
+	StopDurable = "stop"
+)
+
+// TimerSweep is the kind of the timer for the second clean-up of an exec that was stopped; its key is the exec.
+const TimerSweep = "sweep"
+
+// sweepAfter is longer than the broker knows doubles.
+const sweepAfter = 130 * time.Second
 
 // A page is what goes out between two looks at the exec: so many commands, or as many as make so many bytes, each of which
 // holds the script.
@@ -58,13 +75,50 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Dispatch
 // Filters are the subjects of the facts that Requested handles.
 func Filters() []string { return []string{events.FactFilter(events.AggregateExec, "requested")} }
 
+// SendFilters are the subjects of the facts that Released handles.
+func SendFilters() []string {
+	return []string{events.FactFilter(events.AggregateExec, "wave-released")}
+}
+
+// StopFilters are the subjects of the facts that Stopped handles.
+func StopFilters() []string {
+	var filters []string
+	for _, fact := range []string{"killed", "cancelled", "halted"} {
+		filters = append(filters, events.FactFilter(events.AggregateExec, fact))
+	}
+	return filters
+}
+
 // attempts is how often an exec is folded anew at once when it has changed under a decision; then the message comes back
 // after a while.
 const attempts = 10
 
-// Requested handles one ExecRequested to the end. Repeating it does what is missing.
+// Requested handles one ExecRequested: it plans. Repeating it does what is missing.
 func (d *Dispatcher) Requested(ctx context.Context, m bus.Stored) error {
-	return d.again(ctx, m.Subject, d.advance)
+	return d.again(ctx, m.Subject, func(ctx context.Context, x *exec) error {
+		if x.planned != nil || x.over {
+			return nil
+		}
+		return d.plan(ctx, x)
+	})
+}
+
+// Released handles one WaveReleased: it sends. Repeating it does what is missing.
+func (d *Dispatcher) Released(ctx context.Context, m bus.Stored) error {
+	p, err := m.Payload()
+	if err != nil {
+		return bus.Permanent(err)
+	}
+	r, ok := p.(events.WaveReleased)
+	if !ok {
+		return bus.Permanent(fmt.Errorf("send wave: %s is no release", m.Type))
+	}
+	tried := bus.Delivered(ctx) != 1
+	return d.again(ctx, m.Subject, func(ctx context.Context, x *exec) error {
+		resumed := tried
+		tried = true
+		return d.wave(ctx, x, r, resumed)
+	})
 }
 
 // again folds an exec and does something with it, until nobody else has changed the exec meanwhile.
@@ -81,34 +135,14 @@ func (d *Dispatcher) again(ctx context.Context, id string, do func(context.Conte
 	return err
 }
 
-// advance does everything that is missing; ErrConflict asks to fold again.
-func (d *Dispatcher) advance(ctx context.Context, x *exec) error {
-	if x.ended {
-		if x.torn() { // it ended while somebody was sending
-			return d.remove(ctx, x)
-		}
-		return nil
+// pin makes the version of the exec the one that endpoints may run.
+func (d *Dispatcher) pin(ctx context.Context, x *exec) error {
+	err := d.bus.PutView(ctx, events.BucketScriptCurrent, x.requested.JobID, []byte(x.requested.Version), x.requestedSeq)
+	if errors.Is(err, bus.ErrForeign) {
+		return d.repin(ctx, x)
 	}
-	if x.planned == nil {
-		if err := d.plan(ctx, x); err != nil {
-			return err
-		}
-	}
-	if len(x.planned.Waves) == 0 {
-		return nil
-	}
-	if err := d.bus.PutView(ctx, events.BucketScriptCurrent, x.requested.JobID, []byte(x.requested.Version), x.requestedSeq); err != nil {
-		if !errors.Is(err, bus.ErrForeign) {
-			return fmt.Errorf("pin version of job %s for exec %s: %w", x.requested.JobID, x.id, err)
-		}
-		if err := d.repin(ctx, x); err != nil {
-			return err
-		}
-	}
-	for i := range x.planned.Waves {
-		if err := d.wave(ctx, x, i); err != nil {
-			return err
-		}
+	if err != nil {
+		return fmt.Errorf("pin version of job %s for exec %s: %w", x.requested.JobID, x.id, err)
 	}
 	return nil
 }
@@ -138,37 +172,36 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 		return fmt.Errorf("plan exec %s: %w", x.id, err)
 	}
 	var p events.ExecPlanned
-	d.fold.Read(func(s *domain.State) { p = domain.Plan(*x.requested, plan, s.Fleet, now) })
-	if err := d.append(ctx, x, p, now, uuid.NewString()); err != nil {
-		return err
-	}
-	x.planned = &p
-	return nil
+	d.fold.Read(func(s *domain.State) { p = fanout.Plan(*x.requested, plan, s.Fleet, now) })
+	return d.append(ctx, x, p, now, uuid.NewString())
 }
 
-// wave releases and sends one wave, whatever of that is missing.
-func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
-	if x.dispatched[wave] {
+// wave sends what was released; resumed: somebody may have sent some of it.
+func (d *Dispatcher) wave(ctx context.Context, x *exec, r events.WaveReleased, resumed bool) error {
+	this := part{r.Wave, r.From}
+	if _, known := x.released[this]; !known || x.planned == nil {
+		return fmt.Errorf("send wave %d of exec %s: %w", r.Wave, x.id, errNoRequest)
+	}
+	if x.over {
+		if !x.dispatched[this] { // it ended while somebody was sending
+			return d.remove(ctx, x)
+		}
 		return nil
 	}
-	now, err := d.bus.Now(ctx)
+	if x.dispatched[this] {
+		return nil
+	}
+	plan, err := catalog.ParsePlanDocument(x.requested.Plan)
 	if err != nil {
-		return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
+		return bus.Permanent(fmt.Errorf("send wave %d of exec %s: %w", r.Wave, x.id, err))
 	}
-	from, resumed := x.released[wave]
-	if !resumed {
-		if from, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
-			return fmt.Errorf("release wave %d of exec %s: %w", wave, x.id, err)
-		}
-		released := events.WaveReleased{ExecID: x.id, Wave: wave, ExecStreamSequence: from}
-		if err := d.append(ctx, x, released, now, uuid.NewString()); err != nil {
-			return err
-		}
+	if err := d.pin(ctx, x); err != nil {
+		return err
 	}
-	commands := domain.Commands(*x.requested, *x.planned, wave)
+	commands := fanout.Commands(*x.requested, plan, *x.planned, r)
 	missing := commands
 	if resumed {
-		sent, err := d.sent(ctx, x.id, from)
+		sent, err := d.sent(ctx, x.id, r.ExecStreamSequence)
 		if err != nil {
 			return err
 		}
@@ -179,28 +212,28 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, wave int) error {
 			}
 		}
 	}
-	if stopped, err := d.send(ctx, x, missing); err != nil || stopped {
+	if over, err := d.send(ctx, x, this, missing); err != nil || over {
 		return err
 	}
-	return d.waveDispatched(ctx, x, wave, len(commands))
+	return d.waveDispatched(ctx, x, r, len(commands))
 }
 
-func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, wave, commands int) error {
+func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, r events.WaveReleased, commands int) error {
 	last, err := d.bus.LastSeq(ctx, events.StreamExec)
 	if err != nil {
-		return fmt.Errorf("dispatch wave %d of exec %s: %w", wave, x.id, err)
+		return fmt.Errorf("dispatch wave %d of exec %s: %w", r.Wave, x.id, err)
 	}
 	now, err := d.bus.Now(ctx)
 	if err != nil {
-		return fmt.Errorf("dispatch wave %d of exec %s: %w", wave, x.id, err)
+		return fmt.Errorf("dispatch wave %d of exec %s: %w", r.Wave, x.id, err)
 	}
-	p := events.WaveDispatched{ExecID: x.id, Wave: wave, Commands: commands, ExecStreamSequence: last}
-	return d.append(ctx, x, p, now, events.DeriveID(x.id, "dispatched", strconv.Itoa(wave)))
+	p := events.WaveDispatched{ExecID: x.id, Wave: r.Wave, From: r.From, To: r.To, Commands: commands, ExecStreamSequence: last}
+	return d.append(ctx, x, p, now, events.DeriveID(x.id, "dispatched", strconv.Itoa(r.Wave), strconv.Itoa(r.From)))
 }
 
-// send stores commands page by page. Between pages it looks at the exec; stopped says that it has ended meanwhile, and
-// that what was sent is gone.
-func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Command) (stopped bool, err error) {
+// send stores commands page by page. Between pages it looks at the exec: over says that it has ended meanwhile, and that
+// what was sent is gone, or that somebody else has sent the rest.
+func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fanout.Command) (over bool, err error) {
 	for len(commands) > 0 {
 		messages, err := encode(ctx, commands)
 		if err != nil {
@@ -216,15 +249,18 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, commands []domain.Comman
 		if err != nil {
 			return false, err
 		}
-		if now.ended {
+		if now.over {
 			return true, d.remove(ctx, now)
+		}
+		if now.dispatched[this] {
+			return true, nil
 		}
 	}
 	return false, nil
 }
 
 // encode makes the messages of the next page.
-func encode(ctx context.Context, commands []domain.Command) ([]*nats.Msg, error) {
+func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error) {
 	trace, bytes := bus.TraceParent(ctx), 0
 	var messages []*nats.Msg
 	for _, c := range commands {

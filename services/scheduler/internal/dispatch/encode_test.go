@@ -7,15 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
-	"kanade/services/scheduler/internal/domain"
 )
 
 // A page is bounded by commands and by bytes, so that a long script to many endpoints does not fill the memory.
 func TestPagesAreBounded(t *testing.T) {
-	commands := func(n, size int) []domain.Command {
-		all := make([]domain.Command, n)
+	commands := func(n, size int) []fanout.Command {
+		all := make([]fanout.Command, n)
 		for i := range all {
 			all[i].Body = wire.Command{
 				ID: "j", RequestID: "r", Shell: wire.ShellSh, Script: strings.Repeat("x", size), RunAs: wire.RunAsSystem,

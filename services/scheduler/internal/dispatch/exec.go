@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -16,23 +17,17 @@ type exec struct {
 	requestID    string // of the envelope
 	requestedSeq uint64
 	planned      *events.ExecPlanned
-	released     map[int]uint64 // wave → last sequence of EXEC before it
-	dispatched   map[int]bool
-	sentUpTo     uint64 // last sequence of EXEC that a dispatched wave may have
-	ended        bool
-	expired      bool
-	lastSeq      uint64
+	released     map[part]uint64 // last sequence of EXEC before it
+	dispatched   map[part]bool
+	sentUpTo     uint64 // last sequence of EXEC that what was dispatched may have
+	expiresAt    time.Time
+	// over: nothing of it may go out any more. killed: what runs is killed.
+	over, killed, expired bool
+	lastSeq               uint64
 }
 
-// torn reports whether a wave was let out and is not known to be all out.
-func (x *exec) torn() bool {
-	for wave := range x.released {
-		if !x.dispatched[wave] {
-			return true
-		}
-	}
-	return false
-}
+// part is a wave, or a part of one, by its first place.
+type part struct{ wave, from int }
 
 // errNoRequest: whoever answered holds no request of the exec. It may be a follower that lags.
 var errNoRequest = errors.New("the log holds no request")
@@ -42,7 +37,7 @@ func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &exec{id: id, released: map[int]uint64{}, dispatched: map[int]bool{}}
+	x := &exec{id: id, released: map[part]uint64{}, dispatched: map[part]bool{}}
 	for _, f := range facts {
 		p, err := f.Payload()
 		if err != nil {
@@ -62,15 +57,20 @@ func (x *exec) apply(f bus.Stored, p events.Payload) {
 	case events.ExecRequested:
 		x.requested, x.requestID, x.requestedSeq = &p, f.ID, f.Seq
 	case events.ExecPlanned:
-		x.planned = &p
+		x.planned, x.expiresAt = &p, p.ExpiresAt
 	case events.WaveReleased:
-		x.released[p.Wave] = p.ExecStreamSequence
+		x.released[part{p.Wave, p.From}] = p.ExecStreamSequence
+		if p.ExpiresAt != nil {
+			x.expiresAt = *p.ExpiresAt
+		}
 	case events.WaveDispatched:
-		x.dispatched[p.Wave] = true
+		x.dispatched[part{p.Wave, p.From}] = true
 		x.sentUpTo = max(x.sentUpTo, p.ExecStreamSequence)
-	case events.ExecClosed:
-		x.ended = true
+	case events.ExecHalted, events.ExecCancelled:
+		x.over = true
+	case events.ExecKilled:
+		x.over, x.killed = true, true
 	case events.ExecExpired:
-		x.ended, x.expired = true, true
+		x.over, x.expired = true, true
 	}
 }

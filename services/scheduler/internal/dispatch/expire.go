@@ -17,6 +17,9 @@ import (
 // Expire handles the timer of an exec whose time is up: it settles what is still open and takes the commands out of EXEC.
 func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
 	err := d.again(ctx, t.Key, func(ctx context.Context, x *exec) error {
+		if t.At.Before(x.expiresAt) {
+			return nil // a wave that went out later has moved it; that instant has a timer of its own
+		}
 		if !x.expired {
 			if err := d.expire(ctx, x, t); err != nil {
 				return err
@@ -110,9 +113,9 @@ func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64
 // remove deletes what the exec's waves have left in EXEC, so that nobody who comes back hears it.
 func (d *Dispatcher) remove(ctx context.Context, x *exec) error {
 	first, last := ^uint64(0), x.sentUpTo
-	for wave, seq := range x.released {
+	for p, seq := range x.released {
 		first = min(first, seq)
-		if !x.dispatched[wave] {
+		if !x.dispatched[p] {
 			var err error
 			if last, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
 				return fmt.Errorf("remove commands of exec %s: %w", x.id, err)

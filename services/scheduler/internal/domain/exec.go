@@ -3,6 +3,8 @@ package domain
 import (
 	"time"
 
+	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 )
 
@@ -16,14 +18,48 @@ type Exec struct {
 	// TraceParent is the W3C trace context of the aggregate's last fact, in which the next one goes on; empty without.
 	TraceParent string `json:"traceparent,omitempty"`
 	Planned     bool   `json:"planned,omitempty"`
-	// Waves is how many the plan has, Dispatched how many of them are out.
-	Waves      int                      `json:"waves"`
-	Dispatched int                      `json:"dispatched"`
-	Targets    map[string]events.Target `json:"targets,omitempty"`
-	Totals     events.Totals            `json:"totals"`
-	// Outcome is set when the exec has ended.
+	Waves       []Wave `json:"waves,omitempty"`
+	// Lasts is how long it takes at most from a command to its answer, Keeps how long after its wave a command waits for an
+	// endpoint that is away; 0 where the exec has a deadline.
+	Lasts time.Duration `json:"lasts,omitempty"`
+	Keeps time.Duration `json:"keeps,omitempty"`
+	// MaxFailures and MaxParallel are the plan's budgets; nil: none.
+	MaxFailures *int                     `json:"max_failures,omitempty"`
+	MaxParallel *int                     `json:"max_parallel,omitempty"`
+	Paused      bool                     `json:"paused,omitempty"`
+	Targets     map[string]events.Target `json:"targets,omitempty"`
+	Totals      events.Totals            `json:"totals"`
+	// Outcome is set when the exec has ended. Closed: ExecClosed is in the log. Stopped: it was killed, cancelled or halted,
+	// whether or not that is its outcome. Killed: it was killed.
 	Outcome   events.Outcome `json:"outcome,omitempty"`
+	Closed    bool           `json:"closed,omitempty"`
+	Stopped   bool           `json:"stopped,omitempty"`
+	Killed    bool           `json:"killed,omitempty"`
 	ExpiresAt time.Time      `json:"expires_at,omitzero"`
+}
+
+// Wave is one wave of an exec.
+type Wave struct {
+	// DueAt, After, Delay and Pause are when it goes out, as events.PlannedWave has it.
+	DueAt time.Time     `json:"due_at"`
+	After bool          `json:"after,omitempty"`
+	Delay time.Duration `json:"delay,omitempty"`
+	Pause bool          `json:"pause,omitempty"`
+	// Advanced: an operator lets it go out now.
+	Advanced bool `json:"advanced,omitempty"`
+	// Size is how many endpoints are in it, Expected how many of them the outcome waits for. Released is how many may have
+	// their commands, Dispatched how many are known to have.
+	Size       int `json:"size"`
+	Expected   int `json:"expected"`
+	Released   int `json:"released"`
+	Dispatched int `json:"dispatched"`
+	// OutAt is when the last of it was dispatched; zero: never.
+	OutAt time.Time `json:"out_at,omitzero"`
+	// Open is how many of its expected endpoints have not answered, AnsweredAt when the last answer came.
+	Open       int       `json:"open"`
+	AnsweredAt time.Time `json:"answered_at,omitzero"`
+	// Order lists its endpoints where it goes out in parts; nil otherwise.
+	Order []string `json:"order,omitempty"`
 }
 
 // Ended reports whether the outcome is decided.
@@ -39,21 +75,65 @@ func (x *Exec) Busy() bool {
 	return false
 }
 
-// set puts a target into its new state and keeps the totals equal to the targets.
+// set puts a target into its new state and keeps the totals, and what its wave counts, equal to the targets.
 func (x *Exec) set(pc string, t events.Target) {
 	if old, ok := x.Targets[pc]; ok {
 		x.Totals.Remove(old)
+		x.count(old, -1)
 	}
 	if x.Targets == nil {
 		x.Targets = map[string]events.Target{}
 	}
 	x.Targets[pc] = t
 	x.Totals.Add(t)
+	x.count(t, 1)
+}
+
+func (x *Exec) count(t events.Target, n int) {
+	if !t.Expected || t.Wave >= len(x.Waves) {
+		return
+	}
+	w := &x.Waves[t.Wave]
+	if !t.State.Final() {
+		w.Open += n
+	} else if n > 0 && t.At.After(w.AnsweredAt) {
+		w.AnsweredAt = t.At
+	}
+}
+
+func (x *Exec) request(p events.ExecRequested) {
+	x.ScheduleID = p.ScheduleID
+	if p.Nominal != nil {
+		x.Nominal = *p.Nominal
+	}
+	if plan, err := catalog.ParsePlanDocument(p.Plan); err == nil {
+		x.Lasts = fanout.Bound(p, plan)
+		x.Keeps = fanout.Keep(p, plan)
+	}
+}
+
+// Late gives the deadline and the expiry of commands that go out at an instant for which the plan was not made: the wave
+// waited for the one before, for a person, or for a free place. Nil: those of the plan stand.
+func (x *Exec) Late(now time.Time) (deadline, expires *time.Time) {
+	at := now.Add(x.Keeps)
+	if x.Keeps == 0 || !at.After(x.ExpiresAt) {
+		return nil, nil
+	}
+	return &at, &at
 }
 
 func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
-	x.Planned, x.Waves, x.ExpiresAt = true, len(p.Waves), p.ExpiresAt
+	x.Planned, x.ExpiresAt = true, p.ExpiresAt
+	x.MaxFailures, x.MaxParallel = p.MaxFailures, p.MaxParallel
+	x.Waves = make([]Wave, len(p.Waves))
 	for i, w := range p.Waves {
+		x.Waves[i] = Wave{
+			DueAt: w.DueAt, After: w.After, Delay: time.Duration(w.DelaySecs) * time.Second, Pause: w.Pause,
+			Size: len(w.Expected) + len(w.Waiting), Expected: len(w.Expected),
+		}
+		if p.MaxParallel != nil {
+			x.Waves[i].Order = append(append([]string{}, w.Expected...), w.Waiting...)
+		}
 		for _, pc := range w.Expected {
 			x.set(pc, events.Target{State: events.StateExpected, Expected: true, Planned: true, Wave: i, At: at, Sequence: seq})
 		}
@@ -66,13 +146,43 @@ func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
 	}
 }
 
-func (x *Exec) dispatched(wave int, seq uint64, at time.Time) {
-	x.Dispatched++
+func (x *Exec) released(p events.WaveReleased) {
+	if p.Wave < 0 || p.Wave >= len(x.Waves) {
+		return
+	}
+	w := &x.Waves[p.Wave]
+	if w.Released = p.To; p.To == 0 {
+		w.Released = w.Size
+	}
+	if p.ExpiresAt != nil {
+		x.ExpiresAt = *p.ExpiresAt
+	}
+}
+
+func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
+	if p.Wave < 0 || p.Wave >= len(x.Waves) {
+		return
+	}
+	w := &x.Waves[p.Wave]
+	if w.Dispatched = p.To; p.To == 0 {
+		w.Dispatched = w.Size
+	}
+	w.Released = max(w.Released, w.Dispatched)
+	w.OutAt = at
+	send := func(pc string) {
+		if next, changed := x.Targets[pc].Send(seq, at); changed {
+			x.set(pc, next)
+		}
+	}
+	if p.To > 0 && p.To <= len(w.Order) {
+		for _, pc := range w.Order[p.From:p.To] {
+			send(pc)
+		}
+		return
+	}
 	for pc, t := range x.Targets {
-		if t.Wave == wave {
-			if next, changed := t.Send(seq, at); changed {
-				x.set(pc, next)
-			}
+		if t.Wave == p.Wave {
+			send(pc)
 		}
 	}
 }
@@ -90,16 +200,42 @@ func (x *Exec) run(f events.RunFact, seq uint64, at time.Time) (events.Target, b
 	return next, changed
 }
 
+// stop ends the exec, if nothing has ended it yet, and settles those that have not said that they have their command. It
+// gives the ids of those it settled.
+func (x *Exec) stop(outcome events.Outcome, reason string, seq uint64, at time.Time) []string {
+	if x.Outcome == "" {
+		x.Outcome = outcome
+	}
+	x.Stopped = true
+	x.Killed = x.Killed || outcome == events.OutcomeKilled
+	return x.settle(func(t events.Target) (events.Target, bool) { return t.Stop(reason, seq, at) })
+}
+
 // expire settles every open target and gives the ids of those it settled.
 func (x *Exec) expire(seq uint64, at time.Time) []string {
+	return x.settle(func(t events.Target) (events.Target, bool) { return t.Expire(seq, at) })
+}
+
+func (x *Exec) settle(change func(events.Target) (events.Target, bool)) []string {
 	var settled []string
 	for pc, t := range x.Targets {
-		if next, changed := t.Expire(seq, at); changed {
+		if next, changed := change(t); changed {
 			x.set(pc, next)
 			settled = append(settled, pc)
 		}
 	}
 	return settled
+}
+
+// out reports whether every wave is out; of one that goes out in parts, what the outcome waits for.
+func (x *Exec) out() bool {
+	for i := range x.Waves {
+		w := &x.Waves[i]
+		if w.Released > w.Dispatched || w.Dispatched < w.Expected || x.MaxParallel == nil && w.Dispatched < w.Size {
+			return false
+		}
+	}
+	return true
 }
 
 // shrink forgets the endpoints of an exec that has ended and that nobody is away from: what remains is its totals.
@@ -109,7 +245,8 @@ func (x *Exec) shrink() {
 	}
 }
 
-// settled reports whether it has ended and nobody has anything more to say that counts.
+// settled reports whether it has ended and nobody has anything more to say that counts. What was stopped may still be
+// said to have run.
 func (x *Exec) settled() bool {
-	return x.Ended() && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0
+	return x.Closed && !x.Stopped && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0
 }

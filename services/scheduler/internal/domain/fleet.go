@@ -1,10 +1,11 @@
 package domain
 
 import (
+	"iter"
 	"slices"
-	"strings"
 	"time"
 
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
 )
@@ -57,28 +58,28 @@ func (f Fleet) Seen(h wire.Heartbeat) (fact events.AgentSeen, expected uint64, o
 	return fact, e.LastSeq, !e.Known || e.AgentSeen != fact
 }
 
-// CanRun tells whether the endpoint's agent can run the script, and the reason why not. Agents of 0.43.45 drop a command
-// with a shell that they do not know without any report, so they are told apart before anything is sent; ours know the
-// shells of their system.
-func (e *Endpoint) CanRun(s events.Script) (reason string, ok bool) {
-	shells := []string{"sh", "pwsh"}
-	switch {
-	case !e.Known:
-		return "", true
-	case oldAgent(e.AgentVersion):
-		shells = []string{"powershell", "cmd"}
-	case e.OSFamily == "windows":
-		shells = []string{"powershell", "cmd", "pwsh"}
+// Endpoint and Endpoints make the fleet one that a plan can be made for (fanout.Fleet).
+func (f Fleet) Endpoint(id string) (fanout.Endpoint, bool) {
+	e, ok := f[id]
+	if !ok {
+		return fanout.Endpoint{}, false
 	}
-	if !slices.Contains(shells, s.Shell) {
-		return events.SkipReasonShell, false
-	}
-	return "", true
+	return e.planned(), true
 }
 
-// oldAgent reports whether the version is of the Rust agent, whose last line is 0.43.
-func oldAgent(version string) bool {
-	major, rest, _ := strings.Cut(version, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	return major == "0" && minor != "" && (len(minor) < 2 || len(minor) == 2 && minor <= "43")
+// Endpoints are all of them, in no order.
+func (f Fleet) Endpoints() iter.Seq[fanout.Endpoint] {
+	return func(yield func(fanout.Endpoint) bool) {
+		for _, e := range f {
+			if !yield(e.planned()) {
+				return
+			}
+		}
+	}
+}
+
+func (e *Endpoint) planned() fanout.Endpoint {
+	return fanout.Endpoint{
+		PCID: e.PCID, AgentVersion: e.AgentVersion, OSFamily: e.OSFamily, Known: e.Known, Groups: e.Groups, HeardAt: e.HeardAt,
+	}
 }

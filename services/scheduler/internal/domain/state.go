@@ -32,6 +32,8 @@ type State struct {
 // Touched is what has changed since somebody last looked.
 type Touched struct {
 	Execs, Schedules map[string]struct{}
+	// Kills are killed execs of which an endpoint has said that it has the command or has started it: it has not heard.
+	Kills map[string]struct{}
 }
 
 // New is the state before the first fact.
@@ -43,7 +45,7 @@ func New() *State {
 
 // TouchAll asks for a look at everything: what a sweep does.
 func (s *State) TouchAll() {
-	s.Touched = Touched{Execs: map[string]struct{}{}, Schedules: map[string]struct{}{}}
+	s.Touched = Touched{Execs: map[string]struct{}{}, Schedules: map[string]struct{}{}, Kills: map[string]struct{}{}}
 	for id := range s.Execs {
 		s.Touched.Execs[id] = struct{}{}
 	}
@@ -224,20 +226,35 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	s.Touched.Execs[id] = struct{}{}
 	switch p := p.(type) {
 	case events.ExecRequested:
-		x.ScheduleID = p.ScheduleID
-		if p.Nominal != nil {
-			x.Nominal = *p.Nominal
-		}
+		x.request(p)
 	case events.ExecPlanned:
 		x.plan(p, seq, at)
 		for _, skipped := range p.Skipped {
 			s.settle(x, skipped.PCID, false, at)
 		}
 	case events.WaveReleased:
+		x.released(p)
 	case events.WaveDispatched:
-		x.dispatched(p.Wave, seq, at)
+		x.dispatched(p, seq, at)
+	case events.WaveAdvanced:
+		if p.Wave >= 0 && p.Wave < len(x.Waves) {
+			x.Waves[p.Wave].Advanced = true
+		}
+	case events.ExecPaused:
+		x.Paused = true
+	case events.ExecResumed:
+		x.Paused = false
+	case events.ExecHalted:
+		s.stop(x, events.OutcomeHalted, events.SkipReasonHalted, seq, at)
+	case events.ExecCancelled:
+		s.stop(x, events.OutcomeCancelled, events.SkipReasonCancelled, seq, at)
+	case events.ExecKilled:
+		s.stop(x, events.OutcomeKilled, events.SkipReasonKilled, seq, at)
 	case events.ExecClosed:
-		x.Outcome = p.Outcome
+		x.Closed = true
+		if x.Outcome == "" {
+			x.Outcome = p.Outcome
+		}
 		x.shrink()
 	case events.ExecExpired:
 		for _, pc := range x.expire(seq, at) {
@@ -250,11 +267,20 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	return nil
 }
 
+func (s *State) stop(x *Exec, outcome events.Outcome, reason string, seq uint64, at time.Time) {
+	for _, pc := range x.stop(outcome, reason, seq, at) {
+		s.settle(x, pc, false, at)
+	}
+}
+
 // run applies what an endpoint says of an exec.
 func (s *State) run(f events.RunFact, seq uint64, at time.Time) {
 	x := s.Execs[f.ExecID]
 	if x == nil {
 		return
+	}
+	if x.Killed && (f.Kind == events.RunKindReceived || f.Kind == events.RunKindStarted) {
+		s.Touched.Kills[x.ID] = struct{}{}
 	}
 	t, changed := x.run(f, seq, at)
 	if !changed {

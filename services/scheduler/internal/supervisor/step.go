@@ -13,12 +13,14 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/scheduler/internal/domain"
 )
 
-// Kinds of timers. A tick's key is the schedule, an expiry's the exec.
+// Kinds of timers. A tick's key is the schedule, a wave's and an expiry's the exec.
 const (
 	TimerTick   = "tick"
+	TimerWave   = "wave"
 	TimerExpiry = "expiry"
 )
 
@@ -31,8 +33,8 @@ const (
 // step is one thing to be done: an append, or a timer.
 type step struct {
 	// exec or schedule is touched again when the step fails.
-	exec, schedule, pc string
-	do                 func(ctx context.Context, now time.Time) error
+	exec, schedule, kill, pc string
+	do                       func(ctx context.Context, now time.Time) error
 }
 
 // stepsAtOnce bounds how many appends are under way.
@@ -103,6 +105,9 @@ func (s *Supervisor) touch(x step) {
 	if x.exec != "" {
 		s.state.Touched.Execs[x.exec] = struct{}{}
 	}
+	if x.kill != "" {
+		s.state.Touched.Kills[x.kill] = struct{}{}
+	}
 	if x.schedule != "" {
 		s.state.Touched.Schedules[x.schedule] = struct{}{}
 	}
@@ -125,11 +130,16 @@ func (s *Supervisor) next(now time.Time) []step {
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.state.Touched.Execs)) {
 		if x := s.state.Execs[id]; x != nil {
-			steps = append(steps, s.execSteps(x)...)
+			steps = append(steps, s.execSteps(x, now)...)
 		} else {
 			delete(s.armed, timerKey(TimerExpiry, id))
+			delete(s.armed, timerKey(TimerWave, id))
 		}
 	}
+	for id := range s.state.Touched.Kills {
+		steps = append(steps, s.killAgain(id))
+	}
+	clear(s.state.Touched.Kills)
 	for _, id := range slices.Sorted(maps.Keys(s.state.Touched.Schedules)) {
 		if x := s.state.Schedules[id]; x != nil {
 			steps = append(steps, s.scheduleSteps(x, now)...)
@@ -146,18 +156,77 @@ func (s *Supervisor) install(ctx context.Context, now time.Time) error {
 	return s.append(ctx, p, 0, now, Actor, events.DeriveID(events.InstallationID, "saved"))
 }
 
-func (s *Supervisor) execSteps(x *domain.Exec) []step {
+// execSteps closes or halts an exec, lets its waves go out, and sets its next timers.
+func (s *Supervisor) execSteps(x *domain.Exec, now time.Time) []step {
 	var steps []step
+	expected, trace := x.LastSeq, x.TraceParent
+	end := func(p events.Payload, word string) step {
+		return step{exec: x.ID, do: func(ctx context.Context, now time.Time) error {
+			return s.append(bus.WithTraceParent(ctx, trace), p, expected, now, Actor, events.DeriveID(p.AggregateID(), word))
+		}}
+	}
 	if closed, ok := domain.Close(x); ok {
-		expected, trace := x.LastSeq, x.TraceParent
-		steps = append(steps, step{exec: x.ID, do: func(ctx context.Context, now time.Time) error {
-			return s.append(bus.WithTraceParent(ctx, trace), closed, expected, now, Actor, events.DeriveID(closed.ExecID, "closed"))
-		}})
+		steps = append(steps, end(closed, "closed"))
+	} else if next := domain.Advance(x, now); next.Halt != nil {
+		steps = append(steps, end(*next.Halt, "halted"))
+	} else {
+		if len(next.Releases) > 0 {
+			id := x.ID
+			steps = append(steps, step{exec: id, do: func(ctx context.Context, now time.Time) error {
+				return s.release(bus.WithTraceParent(ctx, trace), id, now)
+			}})
+		}
+		if !next.LookAt.IsZero() {
+			generation := strconv.FormatInt(next.LookAt.UnixNano(), 10)
+			steps = append(steps, s.arm(step{exec: x.ID}, bus.Timer{Kind: TimerWave, Key: x.ID, Generation: generation, At: next.LookAt})...)
+		}
 	}
 	if x.Planned {
-		steps = append(steps, s.arm(step{exec: x.ID}, bus.Timer{Kind: TimerExpiry, Key: x.ID, Generation: "1", At: x.ExpiresAt})...)
+		generation := strconv.FormatInt(x.ExpiresAt.UnixNano(), 10)
+		steps = append(steps, s.arm(step{exec: x.ID}, bus.Timer{Kind: TimerExpiry, Key: x.ID, Generation: generation, At: x.ExpiresAt})...)
 	}
 	return steps
+}
+
+// release lets out what may go out, one wave, which rests on what endpoints have said: the fold has to hold everything
+// that the log does. The fact itself asks for the next one.
+func (s *Supervisor) release(ctx context.Context, id string, now time.Time) error {
+	if err := s.Fresh(ctx); err != nil {
+		return err
+	}
+	sequence, err := s.bus.LastSeq(ctx, events.StreamExec)
+	if err != nil {
+		return fmt.Errorf("release wave of exec %s: %w", id, err)
+	}
+	var p events.WaveReleased
+	var expected uint64
+	s.Read(func(state *domain.State) {
+		x := state.Execs[id]
+		if x == nil {
+			return
+		}
+		next := domain.Advance(x, now)
+		if len(next.Releases) == 0 {
+			return // what was due then is not any more; the fact that changed it asks for its own look
+		}
+		r := next.Releases[0]
+		p, expected = events.WaveReleased{ExecID: id, Wave: r.Wave, From: r.From, To: r.To, ExecStreamSequence: sequence}, x.LastSeq
+		if r.Late {
+			p.DeadlineAt, p.ExpiresAt = x.Late(now)
+		}
+	})
+	if p.ExecID == "" {
+		return nil
+	}
+	return s.append(ctx, p, expected, now, Actor, events.DeriveID(id, "released", strconv.Itoa(p.Wave), strconv.Itoa(p.From)))
+}
+
+// killAgain tells endpoints again that an exec was killed: one of them has just said that it has its command, or that it
+// has started it.
+func (s *Supervisor) killAgain(id string) step {
+	return step{kill: id, do: func(context.Context, time.Time) error {
+		return s.bus.Conn().Publish(wire.SubjectKill(id), nil)
+	}}
 }
 
 // progressLimit is how many endpoints one fact of progress bears: far from what a message may be.

@@ -299,8 +299,17 @@ func (s *Supervisor) Read(look func(*domain.State)) {
 
 // TouchSchedule asks for a look at one schedule, whose timer came due at an instant.
 func (s *Supervisor) TouchSchedule(id string, at time.Time) {
+	s.touched(at, func(t domain.Touched) { t.Schedules[id] = struct{}{} })
+}
+
+// TouchExec asks for a look at one exec, a wave of which came due at an instant.
+func (s *Supervisor) TouchExec(id string, at time.Time) {
+	s.touched(at, func(t domain.Touched) { t.Execs[id] = struct{}{} })
+}
+
+func (s *Supervisor) touched(at time.Time, touch func(domain.Touched)) {
 	s.mu.Lock()
-	s.state.Touched.Schedules[id] = struct{}{}
+	touch(s.state.Touched)
 	if at.After(s.passed) {
 		s.passed = at
 	}

@@ -16,6 +16,7 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/services/scheduler/internal/domain"
 	"kanade/services/scheduler/internal/supervisor"
@@ -97,7 +98,7 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 		spec := d.Version.Spec()
 		deadline, ok := spec.Next(d.To, s.Local())
 		if !ok {
-			deadline = d.To.Add(domain.KeepCommands)
+			deadline = d.To.Add(fanout.KeepCommands)
 		}
 		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, target: spec.Target, deadline: deadline})
 	}
