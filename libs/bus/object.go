@@ -169,6 +169,75 @@ func (b *Bus) getObject(ctx context.Context, store, name string, limit int) (Obj
 	return o, nil
 }
 
+// ObjectInfo describes a stored object.
+type ObjectInfo struct {
+	// Name of the object.
+	Name string
+	// Size is its length in bytes.
+	Size uint64
+	// Digest is the SHA-256 of its content as whoever wrote it says; nil where that can't be read.
+	Digest *wire.Digest
+	// StoredAt is when the broker stored it, by its own clock, UTC.
+	StoredAt time.Time
+}
+
+// StatObject describes an object as the store's leader knows it. ErrNotFound: no such object or store.
+func (b *Bus) StatObject(ctx context.Context, store, name string) (ObjectInfo, error) {
+	info, seq, err := b.objectMeta(ctx, store, name)
+	if err == nil && (seq == 0 || info.Deleted || info.NUID == "") {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return ObjectInfo{}, fmt.Errorf("stat object %s of %s: %w", name, store, err)
+	}
+	return describe(info), nil
+}
+
+// Objects lists the objects of a store, the one that was written last at the end. It may be answered by a follower that
+// lags. ErrNotFound: no such store.
+func (b *Bus) Objects(ctx context.Context, store string) ([]ObjectInfo, error) {
+	list, err := b.objects(ctx, store)
+	if err != nil {
+		return nil, fmt.Errorf("list objects of %s: %w", store, err)
+	}
+	return list, nil
+}
+
+func (b *Bus) objects(ctx context.Context, store string) ([]ObjectInfo, error) {
+	if _, _, err := b.bounds(ctx, objectStream(store)); err != nil {
+		return nil, err
+	}
+	list := []ObjectInfo{}
+	for next := uint64(1); ; {
+		before := next
+		for m, err := range b.Batch(ctx, objectStream(store), loadPage,
+			jetstreamext.GetBatchSubject(metaSubjects(store)), jetstreamext.GetBatchSeq(next)) {
+			if err != nil {
+				return nil, err
+			}
+			var info jetstream.ObjectInfo
+			if err := json.Unmarshal(m.Data, &info); err != nil {
+				return nil, fmt.Errorf("decode description %d: %w", m.Sequence, err)
+			}
+			next, info.ModTime = m.Sequence+1, m.Time.UTC()
+			if !info.Deleted && info.NUID != "" {
+				list = append(list, describe(info))
+			}
+		}
+		if next == before {
+			return list, nil
+		}
+	}
+}
+
+func describe(info jetstream.ObjectInfo) ObjectInfo {
+	o := ObjectInfo{Name: info.Name, Size: info.Size, StoredAt: info.ModTime}
+	if d, err := wire.ParseDigest(info.Digest); err == nil {
+		o.Digest = &d
+	}
+	return o
+}
+
 // DeleteObject removes an object; one that is not there is none to remove.
 func (b *Bus) DeleteObject(ctx context.Context, store, name string) error {
 	old, seq, err := b.objectMeta(ctx, store, name)
@@ -221,3 +290,5 @@ func chunkSubject(store, id string) string { return "$O." + store + ".C." + id }
 func metaSubject(store, name string) string {
 	return "$O." + store + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
 }
+
+func metaSubjects(store string) string { return "$O." + store + ".M.>" }

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -78,6 +79,40 @@ func TestObjectsOfOtherClients(t *testing.T) {
 		require.NoError(t, b.DeleteObject(t.Context(), events.StoreScripts, "a/1"))
 		list, err := theirs.List(t.Context())
 		require.Error(t, err, "%v", list)
+	})
+}
+
+func TestObjectsAreListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Connect(t, bustest.Broker(t))
+		ctx := t.Context()
+		_, err := b.Objects(ctx, "none")
+		require.ErrorIs(t, err, bus.ErrNotFound)
+		list, err := b.Objects(ctx, events.StoreScripts)
+		require.NoError(t, err)
+		require.Empty(t, list)
+
+		const many = 700 // more than a page
+		for i := range many {
+			require.NoError(t, b.PutObject(ctx, events.StoreScripts, fmt.Sprintf("tool/%d", i), strings.NewReader("x")))
+		}
+		require.NoError(t, b.PutObject(ctx, events.StoreScripts, "tool/0", strings.NewReader("again")))
+		require.NoError(t, b.DeleteObject(ctx, events.StoreScripts, "tool/1"))
+		list, err = b.Objects(ctx, events.StoreScripts)
+		require.NoError(t, err)
+		require.Len(t, list, many-1)
+		last := list[len(list)-1]
+		digest := sha256.Sum256([]byte("again"))
+		require.Equal(t, bus.ObjectInfo{Name: "tool/0", Size: 5, Digest: &digest, StoredAt: last.StoredAt}, last)
+		require.False(t, last.StoredAt.IsZero())
+
+		one, err := b.StatObject(ctx, events.StoreScripts, "tool/0")
+		require.NoError(t, err)
+		require.Equal(t, last, one)
+		for store, name := range map[string]string{events.StoreScripts: "tool/1", "none": "tool/0"} {
+			_, err = b.StatObject(ctx, store, name)
+			require.ErrorIs(t, err, bus.ErrNotFound)
+		}
 	})
 }
 

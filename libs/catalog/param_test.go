@@ -19,7 +19,7 @@ func TestParamsThatAreRefused(t *testing.T) {
 		"{a: {$ref: 'https://example.com/x'}}": "execute.params.a: not a JSON Schema: failing loading \"https://example.com/x\": a schema can't refer to another one",
 		"{a: {$ref: 'file:///etc/passwd'}}":    "execute.params.a: not a JSON Schema: failing loading \"file:///etc/passwd\": a schema can't refer to another one",
 		"{a: {type: integer, default: x}}":     "execute.params.a.default: got string, want integer",
-		"{a: {enum: [1e400]}}":                 "execute.params.a: 1e400 is not a number that can be calculated with",
+		"{a: {enum: [1.0e+400]}}":              "execute.params.a: 1.0e+400 is not a number that can be calculated with",
 		"{PORT: {}}":                           "execute.params.PORT: names a variable that execute.env names already",
 		"{port: {}}":                           "execute.params.port: names a variable that execute.env names already",
 		"{a: {}, A: {}}":                       "execute.params.a: names a variable that another param names already",

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"slices"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"kanade/libs/events"
@@ -27,7 +29,10 @@ func (m *Manifest) Resolve(params map[string]jsontext.Value) (events.Script, err
 func (e *Execute) Resolve() events.Script {
 	s := events.Script{
 		Shell: string(e.Shell), Body: e.Script, TimeoutSecs: uint64(e.TimeoutSecs()), RunAs: string(e.RunAs), Cwd: e.Cwd,
-		Env: e.Env, Args: e.Args, SuccessCodes: e.SuccessCodes,
+		Env: e.Env, Args: e.Args,
+	}
+	if !slices.Equal(e.SuccessCodes, []int{0}) { // what is meant without it, and old agents know no other
+		s.SuccessCodes = e.SuccessCodes
 	}
 	if e.ScriptObject != nil {
 		s.Object = *e.ScriptObject
