@@ -57,15 +57,22 @@ const (
 	WaveStopped   WaveState = "stopped"
 )
 
-// State of the wave in its exec. A wave with nobody to wait for is done when whoever else is in it has answered.
+// State of the wave in its exec. A wave with nobody to wait for is done when whoever else is in it has answered; one that
+// goes out in parts is done with its exec when all that the outcome waited for have, though others are not out.
 func (w *Wave) State(e *Execution) WaveState {
+	expected, open := w.Totals.ExpectedCount(), w.Totals.Open()
 	switch {
 	case !w.DispatchedAt.IsZero() && w.Dispatched >= w.Size:
-		if w.Totals.Open() > 0 || w.Totals.ExpectedCount() == 0 && w.Totals.OthersOpen() > 0 {
+		if open > 0 || expected == 0 && w.Totals.OthersOpen() > 0 {
 			return WaveSent
 		}
 		return WaveDone
-	case e.Stop.By != "" || e.EndedSequence != 0:
+	case e.Stop.By != "":
+		return WaveStopped
+	case e.EndedSequence != 0:
+		if expected > 0 && w.Dispatched >= expected && open == 0 {
+			return WaveDone
+		}
 		return WaveStopped
 	case e.Paused && w.Released == w.Dispatched:
 		return WavePaused
