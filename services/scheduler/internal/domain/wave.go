@@ -89,7 +89,7 @@ func (x *Exec) due(i int) (time.Time, bool) {
 	w := &x.Waves[i]
 	switch {
 	case w.Advanced || w.Released > 0:
-		return w.DueAt, true
+		return time.Time{}, true
 	case w.Pause:
 		return time.Time{}, false
 	case !w.After || i == 0:
@@ -104,7 +104,8 @@ func (x *Exec) ended(i int) (time.Time, bool) {
 	w := &x.Waves[i]
 	switch {
 	case w.Expected == 0:
-		return x.due(i)
+		due, known := x.due(i)
+		return later(due, w.DueAt), known
 	case !w.expectedOut():
 		return time.Time{}, false
 	case w.Open > 0:

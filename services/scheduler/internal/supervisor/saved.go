@@ -91,8 +91,7 @@ func (s *Supervisor) saves(ctx context.Context) error {
 	return nil
 }
 
-// save stores the fold unless a later one is stored already. Two that save at once may leave the earlier one: then a
-// start folds a little more.
+// save stores the fold unless a later one is stored already. Of two that save at once one does.
 func (s *Supervisor) save(ctx context.Context) {
 	s.mu.RLock()
 	position := s.state.Position
@@ -107,6 +106,9 @@ func (s *Supervisor) save(ctx context.Context) {
 	}
 	if err == nil {
 		err = s.write(ctx, data)
+	}
+	if errors.Is(err, bus.ErrConflict) {
+		return
 	}
 	if err != nil {
 		s.logger.Warn("save the fold; the next start folds more of the log", "sequence", position, "error", err)
