@@ -116,6 +116,9 @@ func (b *Bus) putMeta(ctx context.Context, info *jetstream.ObjectInfo, last uint
 	return err
 }
 
+// ErrDeleted says that an object was there and has been deleted; errors.Is(err, ErrNotFound) holds as well.
+var ErrDeleted = fmt.Errorf("%w: it was deleted", ErrNotFound)
+
 // ErrTooLarge says that an object is larger than its reader allows.
 var ErrTooLarge = errors.New("object is too large")
 
@@ -181,10 +184,15 @@ type ObjectInfo struct {
 	StoredAt time.Time
 }
 
-// StatObject describes an object as the store's leader knows it. ErrNotFound: no such object or store.
+// StatObject describes an object as the store's leader knows it. Errors: ErrNotFound (no such object or store),
+// ErrDeleted.
 func (b *Bus) StatObject(ctx context.Context, store, name string) (ObjectInfo, error) {
 	info, seq, err := b.objectMeta(ctx, store, name)
-	if err == nil && (seq == 0 || info.Deleted || info.NUID == "") {
+	switch {
+	case err != nil:
+	case info.Deleted:
+		err = ErrDeleted
+	case seq == 0 || info.NUID == "":
 		err = ErrNotFound
 	}
 	if err != nil {

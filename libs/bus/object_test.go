@@ -3,6 +3,7 @@ package bus_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -112,6 +113,7 @@ func TestObjectsAreListed(t *testing.T) {
 		for store, name := range map[string]string{events.StoreScripts: "tool/1", "none": "tool/0"} {
 			_, err = b.StatObject(ctx, store, name)
 			require.ErrorIs(t, err, bus.ErrNotFound)
+			require.Equal(t, name == "tool/1", errors.Is(err, bus.ErrDeleted))
 		}
 	})
 }

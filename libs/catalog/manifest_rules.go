@@ -77,13 +77,15 @@ func (e *Execute) check(p *problems) {
 	e.checkParams(p)
 }
 
-// validObject checks "<name>/<version>", each half as the object store's routes take it.
+// validObject checks "<name>/<version>".
 func validObject(key string) bool {
 	name, version, _ := strings.Cut(key, "/")
-	return validSegment(name) && validSegment(version)
+	return ValidObjectPart(name) && ValidObjectPart(version)
 }
 
-func validSegment(s string) bool {
+// ValidObjectPart checks the name or the version of a script object: printable ASCII without slashes, quotes and
+// backslashes, not empty.
+func ValidObjectPart(s string) bool {
 	odd := func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune(`/"\`, r) }
 	return s != "" && !strings.ContainsFunc(s, odd)
 }

@@ -37,3 +37,24 @@ func (p *problems) noZero(path, s string) {
 		p.add(Invalid, path, "must not contain a zero byte")
 	}
 }
+
+// bounds checks a span of time at a path, from inclusive, until exclusive; either may be empty.
+func (p *problems) bounds(path, from, until string) {
+	bound := func(name, text string) (t time.Time) {
+		if text == "" {
+			return t
+		}
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t, err = time.Parse(time.DateOnly, text)
+		}
+		if err != nil {
+			p.add(Invalid, join(path, name), "expected YYYY-MM-DD or a time like 2026-01-31T08:00:00Z, got %q", text)
+		}
+		return t
+	}
+	first, last := bound("from", from), bound("until", until)
+	if !first.IsZero() && !last.IsZero() && !first.Before(last) {
+		p.add(Invalid, path, "from must be before until")
+	}
+}

@@ -95,25 +95,7 @@ func (c *Calendar) check(p *problems) {
 	}
 }
 
-func (a *Active) check(p *problems) {
-	bound := func(name, text string) (t time.Time) {
-		if text == "" {
-			return t
-		}
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			t, err = time.Parse(time.DateOnly, text)
-		}
-		if err != nil {
-			p.add(Invalid, "active."+name, "expected YYYY-MM-DD or a time like 2026-01-31T08:00:00Z, got %q", text)
-		}
-		return t
-	}
-	from, until := bound("from", a.From), bound("until", a.Until)
-	if !from.IsZero() && !until.IsZero() && !from.Before(until) {
-		p.add(Invalid, "active", "from must be before until")
-	}
-}
+func (a *Active) check(p *problems) { p.bounds("active", a.From, a.Until) }
 
 func (c *Constraints) check(p *problems, calendar *Calendar) {
 	if c.Window != "" {
