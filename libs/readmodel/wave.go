@@ -57,10 +57,12 @@ const (
 	WaveStopped   WaveState = "stopped"
 )
 
-// State of the wave in its exec. A wave with nobody to wait for is done when whoever else is in it has answered; one that
-// goes out in parts is done with its exec when all that the outcome waited for have, though others are not out.
+// State of the wave in its exec. A wave with nobody to wait for is done when whoever else is in it has answered. One that
+// goes out in parts is done at the expiry when all that the outcome waited for have answered: those that were away get
+// theirs last.
 func (w *Wave) State(e *Execution) WaveState {
 	expected, open := w.Totals.ExpectedCount(), w.Totals.Open()
+	held := w.Advance.At.IsZero() // an advanced wave waits for nobody
 	switch {
 	case !w.DispatchedAt.IsZero() && w.Dispatched >= w.Size:
 		if open > 0 || expected == 0 && w.Totals.OthersOpen() > 0 {
@@ -69,16 +71,16 @@ func (w *Wave) State(e *Execution) WaveState {
 		return WaveDone
 	case e.Stop.By != "":
 		return WaveStopped
-	case e.EndedSequence != 0:
+	case !e.ExpiredAt.IsZero():
 		if expected > 0 && w.Dispatched >= expected && open == 0 {
 			return WaveDone
 		}
 		return WaveStopped
-	case e.Paused && w.Released == w.Dispatched:
+	case held && e.Paused && w.Released == w.Dispatched:
 		return WavePaused
 	case !w.ReleasedAt.IsZero():
 		return WaveReleasing
-	case w.Pause && w.Advance.At.IsZero():
+	case held && w.Pause:
 		return WavePaused
 	default:
 		return WavePending

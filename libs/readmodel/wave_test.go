@@ -126,9 +126,13 @@ func TestWaveState(t *testing.T) {
 		{"nobody to wait for, all have answered", of(sent, "", events.StateSucceeded), Execution{}, WaveDone},
 		{"nobody in it", Wave{ReleasedAt: begin, DispatchedAt: begin}, Execution{}, WaveDone},
 		{"out before the stop", of(sent, events.StateRunning, ""), Execution{Stop: Stop{By: events.OutcomeCancelled}}, WaveSent},
-		{"expired before it went out", Wave{Size: 1}, Execution{EndedSequence: 9}, WaveStopped},
-		{"whom it waited for have answered, others were not out", of(parts, events.StateFailed, events.StateWaiting), Execution{EndedSequence: 9}, WaveDone},
-		{"ended in the middle of its parts", of(parts, events.StateExpired, ""), Execution{EndedSequence: 9, Stop: Stop{By: events.OutcomeHalted}}, WaveStopped},
+		{"expired before it went out", Wave{Size: 1}, Execution{ExpiredAt: begin}, WaveStopped},
+		{"whom it waited for have answered, others were not out", of(parts, events.StateFailed, events.StateWaiting), Execution{ExpiredAt: begin}, WaveDone},
+		{"whom it waited for have answered, others are still to come", of(parts, events.StateFailed, events.StateWaiting), Execution{ClosedAt: begin}, WaveReleasing},
+		{"expired in the middle of its parts", Wave{Size: 2, Released: 1, Dispatched: 1, ReleasedAt: begin, DispatchedAt: begin, Totals: events.Totals{
+			Expected: map[events.TargetState]int{events.StateExpired: 2}}}, Execution{ExpiredAt: begin}, WaveStopped},
+		{"a pause does not hold what an operator advanced", Wave{Size: 2, Pause: true, Advance: Advance{At: begin}}, Execution{Paused: true}, WavePending},
+		{"halted in the middle of its parts", of(parts, events.StateExpired, ""), Execution{ClosedAt: begin, Stop: Stop{By: events.OutcomeHalted}}, WaveStopped},
 		{"a pause does not hold what is being stored", Wave{Size: 2, Released: 2, ReleasedAt: begin}, Execution{Paused: true}, WaveReleasing},
 	} {
 		require.Equal(t, x.want, x.wave.State(&x.exec), x.what)
