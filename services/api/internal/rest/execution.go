@@ -33,6 +33,23 @@ type execution struct {
 	JobHash      string           `json:"job_hash"`
 	Sequence     uint64           `json:"sequence"`
 	ExpiresAt    instant          `json:"expires_at"`
+	// Waves is how many there are, Released how many of them have gone out at least in part.
+	Waves    int     `json:"waves"`
+	Released int     `json:"released"`
+	Paused   bool    `json:"paused"`
+	Stopped  *stop   `json:"stopped"`
+	RetryOf  *string `json:"retry_of"`
+	// EndedSequence is that of the fact that closed it or let it expire; 0 before. A stop is no end.
+	EndedSequence uint64 `json:"ended_sequence"`
+}
+
+// stop is how an exec was stopped.
+type stop struct {
+	By       events.Outcome `json:"by"`
+	Actor    events.Actor   `json:"actor"`
+	Reason   string         `json:"reason"`
+	At       instant        `json:"at"`
+	Sequence uint64         `json:"sequence"`
 }
 
 // totals counts targets by state; those that the outcome does not wait for stand apart.
@@ -42,14 +59,19 @@ type totals struct {
 }
 
 func executionOf(e *readmodel.Execution) execution {
-	return execution{
+	answer := execution{
 		ExecID: e.ExecID, JobID: e.JobID, Version: e.Version, InitiatedBy: e.InitiatedBy(), InitiatedAt: instant(e.InitiatedAt),
 		TargetCount: e.TargetCount, SuccessCount: e.SuccessCount, FailureCount: e.FailureCount, SkipCount: e.SkipCount,
 		Status: e.Status, Outcome: known(string(e.Outcome)), Reason: e.Reason,
 		Totals: totals{counted(e.Totals.Expected), counted(e.Totals.Others)},
 		Actor:  e.Actor, ScheduleID: known(e.ScheduleID), JobSequence: e.JobSequence, JobHash: e.JobHash,
 		Sequence: e.Sequence, ExpiresAt: instant(e.ExpiresAt),
+		Waves: e.Waves, Released: e.Released, Paused: e.Paused, RetryOf: known(e.RetryOf), EndedSequence: e.EndedSequence,
 	}
+	if x := e.Stop; x.By != "" {
+		answer.Stopped = &stop{x.By, x.Actor, x.Reason, instant(x.At), x.Sequence}
+	}
+	return answer
 }
 
 func counted(m map[events.TargetState]int) map[events.TargetState]int {
@@ -156,7 +178,7 @@ func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) e
 	}
 	answer := make([]target, len(rows))
 	for i := range rows {
-		answer[i] = targetOf(&rows[i])
+		answer[i] = targetOf(&rows[i], &e)
 	}
 	return writeJSON(w, answer)
 }
@@ -172,12 +194,14 @@ type target struct {
 	At       instant            `json:"at"`
 	Sequence uint64             `json:"sequence"`
 	ResultID string             `json:"result_id,omitempty"`
+	// Late: the endpoint said so after the exec's end.
+	Late bool `json:"late"`
 }
 
-func targetOf(t *readmodel.Target) target {
+func targetOf(t *readmodel.Target, e *readmodel.Execution) target {
 	return target{
 		PCID: t.PCID, Expected: t.Expected, Wave: t.Wave, State: t.State, Code: t.Code, Reason: t.Reason,
-		At: instant(t.At), Sequence: t.Sequence, ResultID: t.ResultID,
+		At: instant(t.At), Sequence: t.Sequence, ResultID: t.ResultID, Late: domain.Late(t.Target, e.EndedSequence),
 	}
 }
 

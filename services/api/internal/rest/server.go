@@ -93,6 +93,9 @@ func (s *server) routes() []route {
 		{"/api/executions", methods{get: read(s.listExecutions)}},
 		{"/api/executions/{exec_id}", methods{get: read(s.getExecution)}},
 		{"/api/executions/{exec_id}/targets", methods{get: read(s.listTargets)}},
+		{"/api/executions/{exec_id}/targets/{pc_id}/explain", methods{get: read(s.getExplanation)}},
+		{"/api/executions/{exec_id}/waves", methods{get: read(s.listWaves)}},
+		{"/api/executions/{exec_id}/failures", methods{get: read(s.listFailures)}},
 
 		{"/api/results", methods{get: read(s.listResults)}},
 		{"/api/results/{result_id}", methods{get: read(s.getResult)}},
