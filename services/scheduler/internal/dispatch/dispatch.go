@@ -184,7 +184,7 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, r events.WaveReleased, r
 	}
 	if x.over {
 		if !x.dispatched[this] { // it ended while somebody was sending
-			return d.remove(ctx, x)
+			return d.remove(ctx, x, true)
 		}
 		return nil
 	}
@@ -250,7 +250,7 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fa
 			return false, err
 		}
 		if now.over {
-			return true, d.remove(ctx, now)
+			return true, d.remove(ctx, now, true)
 		}
 		if now.dispatched[this] {
 			return true, nil

@@ -25,7 +25,7 @@ func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
 				return err
 			}
 		}
-		return d.remove(ctx, x)
+		return d.remove(ctx, x, false)
 	})
 	if errors.Is(err, errNoRequest) {
 		if _, known, askErr := d.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateExec, t.Key)); askErr != nil || known {
@@ -110,20 +110,22 @@ func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64
 	return found, nil
 }
 
-// remove deletes what the exec's waves have left in EXEC, so that nobody who comes back hears it.
-func (d *Dispatcher) remove(ctx context.Context, x *exec) error {
+// remove deletes what the exec's waves have left in EXEC, so that nobody who comes back hears it. It looks no further
+// than what was dispatched may lie; everywhere looks to the end of EXEC, for what somebody may have sent since.
+func (d *Dispatcher) remove(ctx context.Context, x *exec, everywhere bool) error {
+	if len(x.released) == 0 {
+		return nil
+	}
 	first, last := ^uint64(0), x.sentUpTo
 	for p, seq := range x.released {
 		first = min(first, seq)
-		if !x.dispatched[p] {
-			var err error
-			if last, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
-				return fmt.Errorf("remove commands of exec %s: %w", x.id, err)
-			}
-		}
+		everywhere = everywhere || !x.dispatched[p]
 	}
-	if len(x.released) == 0 {
-		return nil
+	if everywhere {
+		var err error
+		if last, err = d.bus.LastSeq(ctx, events.StreamExec); err != nil {
+			return fmt.Errorf("remove commands of exec %s: %w", x.id, err)
+		}
 	}
 	found, err := d.scan(ctx, x.id, first, last)
 	if err != nil {

@@ -20,7 +20,7 @@ func (d *Dispatcher) Stopped(ctx context.Context, m bus.Stored) error {
 	if err := d.tell(ctx, x, m); err != nil {
 		return err
 	}
-	if err := d.remove(ctx, x); err != nil {
+	if err := d.remove(ctx, x, true); err != nil {
 		return err
 	}
 	return d.bus.SetTimer(ctx, bus.Timer{
@@ -67,7 +67,7 @@ func (d *Dispatcher) Sweep(ctx context.Context, t bus.Timer) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.kill(x), d.remove(ctx, x))
+	return errors.Join(d.kill(x), d.remove(ctx, x, true))
 }
 
 // Wave handles the timer of a wave: the fold looks at the exec.

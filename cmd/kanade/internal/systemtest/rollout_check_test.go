@@ -1,0 +1,327 @@
+package systemtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
+	"kanade/libs/events/wire"
+	"kanade/libs/readmodel"
+)
+
+// truth is what the log says of an exec, folded here and nowhere else.
+type truth struct {
+	planned                  events.ExecPlanned
+	plannedAt                time.Time
+	facts                    map[string]int // by type
+	released                 map[string]released
+	dispatched               map[string]int
+	outcome                  events.Outcome
+	stopped, halted, resumed time.Time
+	targets                  map[string]*targetTruth
+}
+
+type released struct {
+	events.WaveReleased
+	at time.Time
+}
+
+type targetTruth struct {
+	state              events.TargetState
+	expected, answered bool // answered: the endpoint itself has ended it
+	wave               int
+}
+
+var order = map[events.TargetState]int{"": 0, events.StateExpected: 1, events.StateWaiting: 1, events.StateSent: 2, events.StateReceived: 3, events.StateRunning: 4}
+
+// truths folds the whole log.
+func (w *theatre) truths() map[string]*truth {
+	w.t.Helper()
+	b := bustest.Dial(w.t, w.broker)
+	all := map[string]*truth{}
+	ctx, done := context.WithCancel(w.t.Context())
+	defer done()
+	last, err := b.LastSeq(w.t.Context(), events.StreamLog)
+	require.NoError(w.t, err)
+	require.NoError(w.t, b.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog}, func(_ context.Context, batch []bus.RawMsg) error {
+		for _, m := range batch {
+			e, err := m.Event()
+			if err != nil {
+				return err
+			}
+			if err := fold(all, e, m.Time); err != nil {
+				return err
+			}
+			if m.Seq >= last {
+				done()
+			}
+		}
+		return nil
+	}))
+	return all
+}
+
+func fold(all map[string]*truth, e events.Event, at time.Time) error {
+	run, is, err := events.RunFactOf(e)
+	if err != nil {
+		return err
+	}
+	if is {
+		if x := all[run.ExecID]; x != nil {
+			x.said(run)
+		}
+		return nil
+	}
+	if e.Aggregate() != events.AggregateExec {
+		return nil
+	}
+	p, err := e.Payload()
+	if err != nil {
+		return err
+	}
+	x := all[e.Subject]
+	if x == nil {
+		x = &truth{facts: map[string]int{}, released: map[string]released{}, dispatched: map[string]int{}, targets: map[string]*targetTruth{}}
+		all[e.Subject] = x
+	}
+	x.facts[strings.TrimPrefix(e.Type, "kanade.exec.")]++
+	switch p := p.(type) {
+	case events.ExecPlanned:
+		x.plan(p, at)
+	case events.WaveReleased:
+		x.released[fmt.Sprintf("%d/%d", p.Wave, p.From)] = released{p, at}
+	case events.WaveDispatched:
+		x.dispatched[fmt.Sprintf("%d/%d", p.Wave, p.From)]++
+		w := x.planned.Waves[p.Wave]
+		ids := slices.Concat(w.Expected, w.Waiting)
+		if p.To > 0 {
+			ids = ids[p.From:p.To]
+		}
+		for _, pc := range ids {
+			if t := x.targets[pc]; t.state == events.StateExpected {
+				t.state = events.StateSent
+			}
+		}
+	case events.ExecKilled:
+		x.stop(events.OutcomeKilled, at)
+	case events.ExecCancelled:
+		x.stop(events.OutcomeCancelled, at)
+	case events.ExecResumed:
+		x.resumed = at
+	case events.ExecHalted:
+		x.halted = at
+		x.stop(events.OutcomeHalted, at)
+	case events.ExecClosed:
+		x.end(p.Outcome)
+	case events.ExecExpired:
+		x.end(p.Outcome)
+		for _, t := range x.targets {
+			if order[t.state] == 4 {
+				t.state = events.StateUnknown
+			} else if order[t.state] > 0 {
+				t.state = events.StateExpired
+			}
+		}
+	}
+	return nil
+}
+
+func (x *truth) plan(p events.ExecPlanned, at time.Time) {
+	x.planned, x.plannedAt = p, at
+	for i, w := range p.Waves {
+		for _, pc := range w.Expected {
+			x.targets[pc] = &targetTruth{state: events.StateExpected, expected: true, wave: i}
+		}
+		for _, pc := range w.Waiting {
+			x.targets[pc] = &targetTruth{state: events.StateWaiting, wave: i}
+		}
+	}
+	for _, s := range p.Skipped {
+		x.targets[s.PCID] = &targetTruth{state: events.StateSkipped}
+	}
+}
+
+func (x *truth) end(o events.Outcome) {
+	if x.outcome == "" {
+		x.outcome = o
+	}
+}
+
+func (x *truth) stop(o events.Outcome, at time.Time) {
+	x.end(o)
+	if x.stopped.IsZero() {
+		x.stopped = at
+	}
+	for _, t := range x.targets {
+		if n := order[t.state]; n == 1 || n == 2 {
+			t.state = events.StateSkipped
+		}
+	}
+}
+
+// said folds what an endpoint says: forward only; silence that was settled, and a lost run, are overruled.
+func (x *truth) said(f events.RunFact) {
+	t := x.targets[f.PCID]
+	if t == nil {
+		t = &targetTruth{}
+		x.targets[f.PCID] = t
+	}
+	next := f.TargetState()
+	switch {
+	case t.answered && !(t.state == events.StateUnknown && next.Final() && next != events.StateUnknown):
+		return
+	case !t.answered && order[t.state] > 0 && !next.Final() && order[next] <= order[t.state]:
+		return
+	case t.state == events.StateUnknown && !next.Final():
+		return // it had been started: what comes late of the beginning says nothing
+	}
+	t.state, t.answered = next, next.Final()
+}
+
+// requireTruth compares the read model with the fold.
+func (w *theatre) requireTruth(all map[string]*truth) {
+	w.t.Helper()
+	reader, err := readmodel.OpenReader(w.readModel)
+	require.NoError(w.t, err)
+	defer reader.Close()
+	last, err := w.operator.LastSeq(w.t.Context(), events.StreamLog)
+	require.NoError(w.t, err)
+	require.NoError(w.t, reader.WaitFor(w.t.Context(), last))
+	for _, x := range w.execs {
+		want, total := map[string]string{}, events.Totals{Expected: map[events.TargetState]int{}}
+		for pc, t := range all[x.id].targets {
+			want[pc] = fmt.Sprintf("%s %t", t.state, t.expected)
+			total.Add(events.Target{State: t.state, Expected: t.expected})
+		}
+		targets, err := reader.Targets(w.t.Context(), readmodel.TargetFilter{ExecID: x.id, Limit: readmodel.All})
+		require.NoError(w.t, err)
+		got := map[string]string{}
+		for _, t := range targets {
+			got[t.PCID] = fmt.Sprintf("%s %t", t.State, t.Expected)
+		}
+		require.Equal(w.t, want, got, "targets of exec %s", x.id)
+		row, err := reader.Execution(w.t.Context(), x.id)
+		require.NoError(w.t, err)
+		require.Equal(w.t, all[x.id].outcome, row.Outcome, "outcome of exec %s", x.id)
+		require.Equal(w.t, total.Clone(), row.Totals, "totals of exec %s", x.id)
+	}
+}
+
+// requireOnce holds every exec against its plan: each wave went out once, to nobody else, and nobody ran twice.
+func (w *theatre) requireOnce(all map[string]*truth) {
+	w.t.Helper()
+	for key, n := range w.starts.runs {
+		require.Equal(w.t, 1, n, "run %s was started more than once", key)
+		id, pc, _ := strings.Cut(key, " ")
+		require.Contains(w.t, all[id].targets, pc)
+	}
+	for _, x := range w.execs {
+		t := all[x.id]
+		require.NotNil(w.t, t, x.id)
+		require.Equal(w.t, 1, t.facts["planned.v1"], x.id)
+		require.Equal(w.t, len(t.released), t.facts["wave-released.v1"], "waves of exec %s were released twice", x.id)
+		require.Equal(w.t, len(t.dispatched), t.facts["wave-dispatched.v1"], "waves of exec %s were dispatched twice", x.id)
+		require.NotEmpty(w.t, t.outcome, "exec %s has not ended", x.id)
+		planned := map[string]bool{}
+		for _, wave := range t.planned.Waves {
+			for _, pc := range slices.Concat(wave.Expected, wave.Waiting) {
+				require.False(w.t, planned[pc], "%s is in two waves", pc)
+				planned[pc] = true
+			}
+		}
+		for pc := range t.targets {
+			require.True(w.t, planned[pc] || t.targets[pc].state == events.StateSkipped, "%s ran exec %s and is not in its plan", pc, x.id)
+		}
+		if t.stopped.IsZero() {
+			for i, wave := range t.planned.Waves {
+				if wave.Pause || t.planned.MaxParallel != nil || len(wave.Expected)+len(wave.Waiting) == 0 {
+					continue
+				}
+				require.Contains(w.t, t.released, fmt.Sprintf("%d/0", i), "wave %d of exec %s never went out", i, x.id)
+			}
+			require.Equal(w.t, slices.Sorted(maps.Keys(t.released)), slices.Sorted(maps.Keys(t.dispatched)), "exec %s", x.id)
+		}
+	}
+}
+
+// requireInTime demands that a wave with a delay from the submission goes out within a second of its time, or of the time
+// from which on waves could go out.
+func (w *theatre) requireInTime(all map[string]*truth) (checked int) {
+	w.t.Helper()
+	for _, x := range w.execs {
+		t := all[x.id]
+		for _, r := range t.released {
+			wave := t.planned.Waves[r.Wave]
+			if wave.After || wave.Pause || r.From > 0 || r.To > 0 {
+				continue
+			}
+			require.False(w.t, r.at.Before(wave.DueAt), "wave %d of exec %s went out before its time", r.Wave, x.id)
+			due := wave.DueAt
+			if t.resumed.After(due) {
+				due = t.resumed
+			}
+			if late := w.workableBetween(due, r.at); late > time.Second {
+				w.t.Errorf("wave %d of exec %s was due at %s and went out at %s, though nothing was in its way for %s", r.Wave, x.id, due, r.at, late)
+			}
+			checked++
+		}
+	}
+	return checked
+}
+
+// workableBetween is the longest time at a stretch between two instants for which waves could go out.
+func (w *theatre) workableBetween(from, to time.Time) (longest time.Duration) {
+	for i, m := range w.workable {
+		until := to
+		if i+1 < len(w.workable) && w.workable[i+1].at.Before(until) {
+			until = w.workable[i+1].at
+		}
+		begin := m.at
+		if begin.Before(from) {
+			begin = from
+		}
+		if m.is && until.Sub(begin) > longest {
+			longest = until.Sub(begin)
+		}
+	}
+	return longest
+}
+
+// requireNothingLeft demands that EXEC holds no command of the execs given.
+func (w *theatre) requireNothingLeft(of func(*truth) bool, all map[string]*truth) {
+	w.t.Helper()
+	for _, id := range w.stored() {
+		exec, _, _ := strings.Cut(id, "/")
+		if t := all[exec]; t != nil {
+			require.False(w.t, of(t), "command %s is left", id)
+		}
+	}
+}
+
+// stored are the message ids of the commands in EXEC.
+func (w *theatre) stored() (ids []string) {
+	w.t.Helper()
+	info, err := w.operator.JetStream().Stream(w.t.Context(), events.StreamExec)
+	require.NoError(w.t, err)
+	state, err := info.Info(w.t.Context())
+	require.NoError(w.t, err)
+	for seq := state.State.FirstSeq; seq > 0 && seq <= state.State.LastSeq; seq++ {
+		m, ok, err := w.operator.Get(w.t.Context(), events.StreamExec, seq)
+		require.NoError(w.t, err)
+		if ok {
+			c, err := wire.DecodeCommand(m.Data)
+			require.NoError(w.t, err)
+			require.True(w.t, strings.HasPrefix(m.Header[events.HeaderMsgID][0], c.ExecID+"/"))
+			ids = append(ids, m.Header[events.HeaderMsgID][0])
+		}
+	}
+	return ids
+}
