@@ -1,45 +1,45 @@
-// Package view keeps the buckets that agents read equal to the log. A value carries the log sequence it was made from and
-// is never replaced by an earlier one; what somebody else has written there is left for its adoption.
 package view
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
+	"strconv"
 
-	"kanade/libs/bus"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
 )
 
-// GroupsDurable is the name of the consumer and handler of memberships.
-const GroupsDurable = "view-groups"
-
-// GroupsFilters are the subjects of the facts that Groups handles.
-func GroupsFilters() []string { return []string{events.FactFilter(events.AggregateAgent, "grouped")} }
-
-// Groups returns the handler that writes memberships into the bucket agent_groups.
-func Groups(b *bus.Bus, logger *slog.Logger) bus.Handler {
-	return func(ctx context.Context, m bus.Stored) error {
-		p, err := m.Payload()
-		if err != nil {
-			return bus.Permanent(err)
-		}
-		grouped, ok := p.(events.AgentGrouped)
-		if !ok {
-			return nil
-		}
-		value, err := json.Marshal(wire.AgentGroups{Groups: grouped.Groups})
-		if err != nil {
-			return bus.Permanent(fmt.Errorf("encode groups of %s: %w", grouped.PCID, err))
-		}
-		err = b.PutView(ctx, events.BucketAgentGroups, grouped.PCID, value, m.Seq)
-		if errors.Is(err, bus.ErrForeign) {
-			logger.Warn("a membership that an old CLI wrote stands in the way; it is left alone", "pc", grouped.PCID, "sequence", m.Seq)
-			return nil
-		}
-		return err
+// groups is the bucket agent_groups: the membership of each endpoint.
+func groups() bucket {
+	return bucket{
+		name: events.BucketAgentGroups, durable: "view-groups", aggregate: events.AggregateAgent, facts: []string{"grouped"},
+		value: func(p events.Payload) ([]byte, bool) {
+			grouped, ok := p.(events.AgentGrouped)
+			if !ok {
+				return nil, false
+			}
+			return groupsValue(grouped.Groups), true
+		},
+		act: func(pc string, value []byte) (events.Payload, error) {
+			var g wire.AgentGroups
+			if value != nil {
+				var err error
+				if g, err = wire.DecodeAgentGroups(value); err != nil {
+					return nil, err
+				}
+			}
+			for i, name := range g.Groups {
+				if err := events.ValidID(name); err != nil {
+					return nil, fmt.Errorf("groups[%s]: %w", strconv.Itoa(i), err)
+				}
+			}
+			return events.AgentGrouped{PCID: pc, Groups: wire.NewAgentGroups(g.Groups...).Groups}, nil
+		},
+		nothing: string(groupsValue(nil)),
 	}
+}
+
+// groupsValue can't fail: a list of strings always has a JSON.
+func groupsValue(list []string) []byte {
+	value, _ := wire.NewAgentGroups(list...).MarshalJSON()
+	return value
 }

@@ -1,0 +1,149 @@
+package domain_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"kanade/libs/events"
+	"kanade/services/scheduler/internal/domain"
+)
+
+func instant(t tester, text string) time.Time {
+	t.Helper()
+	at, err := time.Parse(time.RFC3339, text)
+	require.NoError(t, err)
+	return at
+}
+
+func zone(t tester, name string) *time.Location {
+	t.Helper()
+	loc, err := time.LoadLocation(name)
+	require.NoError(t, err)
+	return loc
+}
+
+func TestFreezeAt(t *testing.T) {
+	berlin := zone(t, "Europe/Berlin")
+	for _, c := range []struct {
+		saved events.FreezeSaved
+		now   string
+		want  bool
+	}{
+		{events.FreezeSaved{}, "2026-01-01T00:00:00Z", true},
+		{events.FreezeSaved{TZ: "local"}, "2026-01-01T00:00:00Z", true},
+		{events.FreezeSaved{From: "2026-12-24", TZ: "local"}, "2026-12-23T22:59:59Z", false},
+		{events.FreezeSaved{From: "2026-12-24", TZ: "local"}, "2026-12-23T23:00:00Z", true},
+		{events.FreezeSaved{From: "2026-12-24", TZ: "utc"}, "2026-12-23T23:59:59.999999999Z", false},
+		{events.FreezeSaved{From: "2026-12-24", TZ: "utc"}, "2026-12-24T00:00:00Z", true},
+		{events.FreezeSaved{Until: "2026-12-24", TZ: "Asia/Tokyo"}, "2026-12-23T14:59:59Z", true},
+		{events.FreezeSaved{Until: "2026-12-24", TZ: "Asia/Tokyo"}, "2026-12-23T15:00:00Z", false},
+		{events.FreezeSaved{From: "2026-01-01T06:00:00+02:00", Until: "2026-01-01T04:30:00Z", TZ: "Asia/Tokyo"}, "2026-01-01T04:00:00Z", true},
+		{events.FreezeSaved{From: "2026-01-01T06:00:00+02:00", Until: "2026-01-01T04:30:00Z", TZ: "Asia/Tokyo"}, "2026-01-01T04:30:00Z", false},
+		{events.FreezeSaved{From: "2026-02-01", Until: "2026-01-01", TZ: "utc"}, "2026-01-15T00:00:00Z", false},
+		// What can't be read is frozen, whatever the rest says.
+		{events.FreezeSaved{From: "soon", Until: "2025-01-01", TZ: "utc"}, "2026-01-01T00:00:00Z", true},
+		{events.FreezeSaved{From: "2030-01-01", Until: "2030-02-30", TZ: "utc"}, "2026-01-01T00:00:00Z", true},
+		{events.FreezeSaved{Until: "2025-01-01", TZ: "Mars/Olympus"}, "2026-01-01T00:00:00Z", true},
+		{events.FreezeSaved{Until: "2025-01-01", TZ: "Local"}, "2026-01-01T00:00:00Z", true},
+	} {
+		var f domain.Freeze
+		f.Save(c.saved, start)
+		require.Equal(t, c.want, f.At(instant(t, c.now), berlin), "%+v at %s", c.saved, c.now)
+		f.Clear()
+		require.False(t, f.At(instant(t, c.now), berlin))
+	}
+}
+
+// A date begins at the first instant that bears it, also where its midnight is missing, is there twice, or the whole day
+// never was.
+func TestFreezeBoundsAreFirstInstants(t *testing.T) {
+	for _, c := range []struct{ zone, date, want string }{
+		{"Africa/Cairo", "2026-04-24", "2026-04-23T22:00:00Z"},     // 00:00 is 01:00
+		{"America/Havana", "2026-11-01", "2026-11-01T04:00:00Z"},   // 01:00 is 00:00
+		{"America/Santiago", "2026-09-06", "2026-09-06T04:00:00Z"}, // 00:00 is 01:00
+		{"Pacific/Apia", "2011-12-30", "2011-12-30T10:00:00Z"},
+		{"Europe/Berlin", "2026-03-29", "2026-03-28T23:00:00Z"},
+	} {
+		at, ok := domain.FreezeBound(c.date, zone(t, c.zone))
+		require.True(t, ok)
+		require.Equal(t, c.want, at.UTC().Format(time.RFC3339), "%s in %s", c.date, c.zone)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		loc := zone(t, rapid.SampledFrom([]string{"Africa/Cairo", "America/Havana", "America/Santiago", "Asia/Beirut", "Europe/Berlin", "Atlantic/Azores", "UTC"}).Draw(t, "zone"))
+		day := time.Date(2000, 1, rapid.IntRange(1, 13_000).Draw(t, "day"), 0, 0, 0, 0, time.UTC)
+		at, ok := domain.FreezeBound(day.Format(time.DateOnly), loc)
+		require.True(t, ok)
+		require.Equal(t, day.Format(time.DateOnly), at.In(loc).Format(time.DateOnly))
+		require.Less(t, at.Add(-1).In(loc).Format(time.DateOnly), day.Format(time.DateOnly))
+	})
+}
+
+func TestFreezeHoldsTicks(t *testing.T) {
+	var f domain.Freeze
+	nominal := instant(t, "2026-05-01T02:30:00Z")
+	require.False(t, f.Holds(nominal, nominal, time.UTC))
+	f.Save(events.FreezeSaved{Until: "2026-05-01T03:00:00Z", TZ: "utc"}, nominal.Add(-time.Hour))
+	require.True(t, f.Holds(nominal, nominal, time.UTC))
+	require.True(t, f.Holds(nominal, nominal.Add(time.Hour), time.UTC), "it was due in the freeze, and is not caught up after it")
+	early := nominal.Add(-2 * time.Hour)
+	require.True(t, f.Holds(early, nominal, time.UTC), "it was due before the freeze, and can't be caught up in it")
+	require.False(t, f.Held(early, time.UTC), "but it was not due in the freeze")
+	require.False(t, f.Holds(early, nominal.Add(time.Hour), time.UTC))
+	after := instant(t, "2026-05-01T03:00:00Z")
+	require.False(t, f.Holds(after, after, time.UTC))
+}
+
+func TestFreezeOpens(t *testing.T) {
+	var f domain.Freeze
+	minute := instant(t, "2026-05-01T02:30:00Z")
+	requireOpen := func(want string) {
+		t.Helper()
+		at, ok := f.Open(minute, time.UTC)
+		require.Equal(t, want != "", ok)
+		if ok {
+			require.Equal(t, want, at.Format(time.RFC3339))
+		}
+	}
+	requireOpen("2026-05-01T02:30:00Z")
+	for until, want := range map[string]string{
+		"": "", "soon": "", "2026-05-01T02:30:00Z": "2026-05-01T02:30:00Z", "2026-05-01T02:45:00Z": "2026-05-01T02:45:00Z",
+		"2026-05-01T02:45:00.1Z": "2026-05-01T02:46:00Z", "2026-05-02": "2026-05-02T00:00:00Z",
+	} {
+		f.Save(events.FreezeSaved{Until: until, TZ: "local"}, start)
+		requireOpen(want)
+	}
+}
+
+func TestFreezeIsSaved(t *testing.T) {
+	var f, loaded domain.Freeze
+	f.Save(events.FreezeSaved{ID: events.FleetID, From: "2026-12-24", Reason: "r", TZ: "Europe/Berlin"}, start)
+	for range 2 {
+		data, err := json.Marshal(f)
+		require.NoError(t, err)
+		loaded = domain.Freeze{}
+		require.NoError(t, json.Unmarshal(data, &loaded))
+		require.Equal(t, f, loaded)
+		f.Clear()
+	}
+}
+
+func FuzzFreezeBound(f *testing.F) {
+	for _, text := range []string{"", "2026-12-24", "2026-12-24T00:00:00Z", "2026-12-24T00:00:00+14:00", "0000-01-01", "soon"} {
+		f.Add(text, "Africa/Cairo")
+	}
+	f.Fuzz(func(t *testing.T, text, name string) {
+		loc, ok := domain.FreezeZone(name, time.UTC)
+		if !ok {
+			return
+		}
+		at, ok := domain.FreezeBound(text, loc)
+		again, okAgain := domain.FreezeBound(at.UTC().Format(time.RFC3339Nano), time.UTC)
+		if ok && text != "" && at.UTC().Year() >= 0 && at.UTC().Year() <= 9999 && (!okAgain || !again.Equal(at)) {
+			t.Errorf("%q in %s is %s, which reads as %s", text, name, at, again)
+		}
+	})
+}
