@@ -163,8 +163,7 @@ func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error
 	fired := pull(events.StreamLog, tick.FiredDurable, workers, tick.FiredFilters()...)
 	tickDue, waveDue := timer(supervisor.TimerTick), timer(supervisor.TimerWave)
 	expiryDue, sweepDue := timer(supervisor.TimerExpiry), timer(dispatch.TimerSweep)
-	groups, subErr := d.Bus.PushSubscriber(bus.PushConfig{Stream: events.StreamLog, Durable: view.GroupsDurable, Filters: view.GroupsFilters()})
-	if err = errors.Join(err, subErr); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	router.Handle(dispatch.Durable, requested, dispatcher.Requested)
@@ -175,7 +174,9 @@ func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error
 	router.HandleTimer(supervisor.TimerWave, waveDue, dispatcher.Wave)
 	router.HandleTimer(supervisor.TimerExpiry, expiryDue, dispatcher.Expire)
 	router.HandleTimer(dispatch.TimerSweep, sweepDue, dispatcher.Sweep)
-	router.Handle(view.GroupsDurable, groups, view.Groups(d.Bus, d.Logger))
+	if err := view.Register(router, d.Bus, d.Logger, d.Metrics); err != nil {
+		return nil, err
+	}
 	return router, nil
 }
 
