@@ -33,12 +33,7 @@ func (f *Freeze) At(now time.Time, local *time.Location) bool {
 	return !ok || !now.Before(from) && (until.IsZero() || now.Before(until))
 }
 
-// Holds reports whether a tick of a nominal time may not fire now: the fleet is frozen, or was when the tick was due.
-func (f *Freeze) Holds(nominal, now time.Time, local *time.Location) bool {
-	return f.At(now, local) || f.Held(nominal, local)
-}
-
-// Held reports whether the fleet was frozen when a tick was due, and known to be.
+// Held reports whether the fleet was frozen when a tick was due, and known to be: such a tick is not caught up either.
 func (f *Freeze) Held(nominal time.Time, local *time.Location) bool {
 	return !nominal.Before(f.Since) && f.At(nominal, local)
 }
