@@ -42,10 +42,11 @@ type RunReport struct {
 	At  time.Time
 }
 
-// Explanation says why an endpoint did, did not, or did not yet run. State is empty for an endpoint that is no target.
-// Reason is for machines: the target's own, or one of the Why… words; empty for a run that ended by itself.
+// Explanation says why an endpoint did, did not, or did not yet run. Target is its row with all facts laid over it, zero
+// for an endpoint that is no target. Reason is for machines: the target's own, or one of the Why… words; empty for a run
+// that ended by itself.
 type Explanation struct {
-	State           events.TargetState
+	Target          events.Target
 	Reason, Summary string
 	Steps           []Step
 }
@@ -73,14 +74,13 @@ const (
 	WhyDispatcher = "waits_for_dispatch"
 	WhyDispatched = "in_dispatch"
 	// Its command is out.
-	WhyAway      = "away"
-	WhySilent    = "not_heard"
-	WhyQueued    = "queued"
-	WhyRunning   = "running"
-	WhyStopping  = "stop_not_confirmed"
-	WhyNotBegun  = "not_begun"
-	WhyNoEnd     = "end_not_reported"
-	WhyNoOutcome = "outcome_lost"
+	WhyAway     = "away"
+	WhySilent   = "not_heard"
+	WhyQueued   = "queued"
+	WhyRunning  = "running"
+	WhyStopping = "stop_not_confirmed"
+	WhyNotBegun = "not_begun"
+	WhyNoEnd    = "end_not_reported"
 )
 
 // Explain tells the story of the endpoint. It looks at the plan once and lists nobody, so that its cost is that of
@@ -96,7 +96,7 @@ func Explain(c Case) Explanation {
 	if s.Target.Reason != "" {
 		reason = s.Target.Reason
 	}
-	return Explanation{State: s.Target.State, Reason: reason, Summary: strings.Join(append([]string{summary}, s.remarks()...), " "), Steps: s.steps}
+	return Explanation{s.Target, reason, strings.Join(append([]string{summary}, s.remarks()...), " "), s.steps}
 }
 
 // Late reports whether the target is in its state because the endpoint spoke after the exec's end. endedSequence is the

@@ -156,7 +156,7 @@ func (s *story) judge() (reason, sentence string) {
 		if settled(s.Target) {
 			return WhyNoEnd, "It began" + s.span() + " and had not said how it ended when the exec expired" + s.at(s.expired) + "."
 		}
-		return WhyNoOutcome, "It began" + s.span() + ", and how it ended is not known" + s.why() + ". It is not run again."
+		return "", "It began" + s.span() + ", and how it ended is not known" + s.why() + ". It is not run again."
 	default:
 		return "", s.judgeEnd()
 	}
@@ -273,8 +273,12 @@ func (s *story) judgeSkip() string {
 		if f != nil {
 			text = say(f)
 		}
-		if s.dispatched != nil && s.dispatched.Seq < t.Sequence {
+		before := func(f *ExecFact) bool { return f != nil && f.Seq < t.Sequence }
+		switch {
+		case before(s.dispatched):
 			return text + " Its command was out, and it had not said that it had it; should it have begun, it will say so."
+		case before(s.released):
+			return text + " Its command was being stored at that moment, and is taken back."
 		}
 		return text + " Its command had not gone out."
 	}

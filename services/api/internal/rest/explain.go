@@ -56,7 +56,7 @@ func (s *server) getExplanation(w http.ResponseWriter, r *http.Request, _ string
 	}
 	c.Now = s.now(r.Context())
 	x := domain.Explain(c)
-	answer := explanation{e.ExecID, pcID, x.State, x.Reason, x.Summary, make([]step, len(x.Steps))}
+	answer := explanation{e.ExecID, pcID, x.Target.State, x.Reason, x.Summary, make([]step, len(x.Steps))}
 	for i, p := range x.Steps {
 		answer.Steps[i] = step{p.Sequence, instant(p.At), p.Fact, p.Text}
 	}
