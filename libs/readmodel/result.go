@@ -4,7 +4,6 @@ import (
 	"context"
 	"regexp"
 	"regexp/syntax"
-	"strings"
 	"time"
 
 	"kanade/libs/events"
@@ -224,11 +223,14 @@ func (f *ResultFilter) matches(r *Result) bool {
 
 func scanResult(scan func(...any) error) (r Result, err error) { return r, scan(r.fields()...) }
 
-// ResultsOf lists the runs of an exec, the last recorded first, without the text of their output: an exec may have
-// 100 000 of them.
+// ResultsOf lists the runs of an exec, the last recorded first. An exec may have 100 000 of them, so of each only its ids,
+// state, exit code and times are read.
 func (r *Reader) ResultsOf(ctx context.Context, execID string) ([]Result, error) {
-	columns := strings.TrimSuffix(results.list("results"), "results.stdout, results.stderr") + "'', ''"
-	return list(ctx, r, scanResult, "SELECT "+columns+" FROM results WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC", execID)
+	scan := func(scan func(...any) error) (x Result, err error) {
+		return x, scan(&x.ResultID, &x.RequestID, &x.ExecID, &x.PCID, &x.State, &x.ExitCode, nanos{&x.StartedAt}, nanos{&x.FinishedAt})
+	}
+	return list(ctx, r, scan, `SELECT result_id, request_id, exec_id, pc_id, state, exit_code, started_at, finished_at
+		FROM results WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC`, execID)
 }
 
 // Result reads one run; ErrNotFound.
