@@ -9,11 +9,13 @@ import (
 	"kanade/libs/events"
 )
 
-// ExecRequest is what a client asks for with POST /api/exec/{job_id}.
+// ExecRequest is what a client asks for with POST /api/exec/{job_id}, and what becomes of the retry of another exec.
 type ExecRequest struct {
 	// ExecID is drawn, or derived from caller, route and key.
 	ExecID, JobID string
 	Plan          *catalog.Plan
+	// RetryOf is the exec whose endpoints are tried again; empty otherwise.
+	RetryOf string
 	// Origin is what the client calls itself; empty when it does not say.
 	Origin string
 	// Key is the client's Idempotency-Key, BodyHash the SHA-256 of the body in lower-case hex.
@@ -23,7 +25,7 @@ type ExecRequest struct {
 }
 
 // RequestExec decides the fact that asks for a job to be run. The job is pinned by sequence and hash and its script
-// resolved, so that nothing that changes afterwards changes what runs.
+// resolved, so that nothing that changes afterwards changes what runs. A script object is named in it and not pinned yet.
 func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	none := events.ExecRequested{}
 	if job.Saved == nil {
@@ -34,7 +36,8 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	if err != nil {
 		return none, fmt.Errorf("request exec of job %s: %w", r.JobID, err)
 	}
-	for _, check := range []error{m.Unsupported(), r.Plan.Unsupported(), r.Plan.CheckDeadline(r.At)} {
+	script, err := m.Resolve(r.Plan.Params)
+	for _, check := range []error{m.Unsupported(), err, r.Plan.CheckDeadline(r.At)} {
 		if check != nil {
 			return none, refuseCatalog(check, Unprocessable)
 		}
@@ -45,7 +48,7 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	}
 	e := events.ExecRequested{
 		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
-		Script: m.Execute.Resolve(), Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Origin: r.Origin,
+		Script: script, Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Retry: r.Plan.Retry.Resolve(), RetryOf: r.RetryOf, Origin: r.Origin,
 	}
 	if r.Key != "" {
 		e.IdempotencyKey, e.RequestHash = r.Key, r.BodyHash
@@ -53,10 +56,14 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	return e, nil
 }
 
-// RepeatExec checks that a request may be answered with the exec that its Idempotency-Key met.
+// RepeatExec checks that a request may be answered with the exec that its Idempotency-Key, or its own choice of an id,
+// met.
 func RepeatExec(met events.ExecRequested, r ExecRequest) error {
-	if met.JobID == r.JobID && met.RequestHash == r.BodyHash {
+	if r.Key != "" && met.IdempotencyKey == r.Key && met.JobID == r.JobID && met.RetryOf == r.RetryOf && met.RequestHash == r.BodyHash {
 		return nil
+	}
+	if r.Key == "" {
+		return Refuse(Conflict, "execution '%s' is there already: take another id, or none", r.ExecID)
 	}
 	return keyReused(r.Key, fmt.Sprintf("exec %s of job '%s'", met.ExecID, met.JobID))
 }
@@ -117,11 +124,24 @@ func AudienceOf(p *catalog.Plan) Audience {
 			a.PCs = append(a.PCs, w.PCs...)
 		}
 	}
-	a.Groups, a.PCs = unique(a.Groups), unique(a.PCs)
+	a.Groups, a.PCs = Unique(a.Groups), Unique(a.PCs)
 	return a
 }
 
-func unique(names []string) []string {
+// Unique is a list of names sorted, each once.
+func Unique(names []string) []string {
 	sorted := slices.Sorted(slices.Values(names))
 	return slices.Compact(sorted)
+}
+
+// RequireTargets refuses an exec that asks for endpoints and reaches nobody.
+func RequireTargets(p *catalog.Plan, planned events.ExecPlanned) error {
+	if !p.RequireTargets || len(planned.Waves) > 0 {
+		return nil
+	}
+	if n := len(planned.Skipped); n > 0 {
+		return RefuseField(Unprocessable, "require_targets", "no endpoint of the target can run it: %d would be skipped, %s first (%s)",
+			n, planned.Skipped[0].PCID, planned.Skipped[0].Reason)
+	}
+	return RefuseField(Unprocessable, "require_targets", "no known endpoint matches the target")
 }

@@ -60,6 +60,9 @@ func RefusePlan(err error) error {
 	return refuseCatalog(err, Unprocessable)
 }
 
+// RefuseBody is RefuseDocument for the other bodies, where a wrong shape is 422.
+func RefuseBody(err error) error { return refuseCatalog(err, Unprocessable) }
+
 const noTarget = "target must specify at least one of `all` / `groups` / `pcs` (or set `rollout.waves`)"
 
 func refuseCatalog(err error, shape Code) error {

@@ -10,16 +10,23 @@ import (
 	"kanade/libs/events"
 )
 
-// SaveSchedule decides what storing a schedule appends; nil means that nothing changes. jobKnown tells whether its job
-// exists. What is not carried out yet is refused after all that is wrong.
+// SaveSchedule decides what storing a schedule appends; nil means that nothing changes. job is the one that it names: it
+// must exist, and take the schedule's params. What is not carried out yet is refused after all that is wrong.
 func SaveSchedule(
-	cur Schedule, s *catalog.Schedule, jobKnown bool, source string, t catalog.SourceType, match Match,
+	cur Schedule, s *catalog.Schedule, job Job, source string, t catalog.SourceType, match Match,
 ) (*events.ScheduleSaved, error) {
 	if err := match.Check("schedule", s.ID, scheduleHash(cur)); err != nil {
 		return nil, err
 	}
-	if !jobKnown {
+	if job.Saved == nil {
 		return nil, Refuse(Invalid, "unknown job_id '%s' — register the job first (kanade job create)", s.JobID)
+	}
+	m, err := catalog.ParseManifestDocument(job.Saved.Document)
+	if err != nil {
+		return nil, fmt.Errorf("save schedule %s: job %s: %w", s.ID, s.JobID, err)
+	}
+	if _, err := m.Resolve(s.Params); err != nil {
+		return nil, RefuseDocument(err)
 	}
 	if err := s.Unsupported(); err != nil {
 		return nil, RefuseDocument(err)

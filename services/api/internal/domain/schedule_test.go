@@ -10,11 +10,18 @@ import (
 	"kanade/libs/events"
 )
 
+// anyJob is a job that a schedule may name.
+func anyJob() Job {
+	return Job{Saved: &events.JobSaved{ID: "j", DocumentRevision: events.DocumentRevision{
+		Document: []byte(`{"id":"j","version":"1","execute":{"shell":"sh","script":"x","timeout":"1s"}}`),
+	}}}
+}
+
 func stored(t testing.TB, text string, st catalog.SourceType) Schedule {
 	t.Helper()
 	s, err := catalog.ParseSchedule([]byte(text), st)
 	require.NoError(t, err)
-	saved, err := SaveSchedule(Schedule{}, s, true, text, st, "")
+	saved, err := SaveSchedule(Schedule{}, s, anyJob(), text, st, "")
 	require.NoError(t, err)
 	return Schedule{Saved: saved, Seq: 7, Last: 9}
 }

@@ -4,22 +4,111 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/api/internal/domain"
 )
+
+// Admit is asked before a request of an exec is stored, and may refuse it; nil admits all. A request that meets its own
+// fact was admitted when that was stored.
+type Admit func(ctx context.Context, e events.ExecRequested, at time.Time) error
 
 // RequestExec asks for a job to be run and returns the fact as the log holds it. With a key the exec id is derived from
 // caller, route and key, so that a repeated request meets its own fact; a request without one makes an exec each time.
 func (j *Journal) RequestExec(
-	ctx context.Context, c Caller, jobID string, plan *catalog.Plan,
+	ctx context.Context, c Caller, jobID string, plan *catalog.Plan, admit Admit,
 ) (events.ExecRequested, uint64, error) {
-	r := domain.ExecRequest{
-		ExecID: uuid.NewString(), JobID: jobID, Plan: plan, Origin: c.Origin, Key: c.Key, BodyHash: c.BodyHash,
+	r := domain.ExecRequest{JobID: jobID, Plan: plan}
+	return j.request(ctx, c, r, func(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
+		e, err := j.draft(ctx, r)
+		if err == nil && admit != nil {
+			err = admit(ctx, e, r.At)
+		}
+		return e, err
+	})
+}
+
+// DraftExec is the fact that RequestExec would append at this moment of the broker's clock; nothing is written.
+func (j *Journal) DraftExec(ctx context.Context, c Caller, jobID string, plan *catalog.Plan) (events.ExecRequested, time.Time, error) {
+	ctx, cancel, err := j.begin(ctx)
+	if err != nil {
+		return events.ExecRequested{}, time.Time{}, err
+	}
+	defer cancel()
+	r := domain.ExecRequest{ExecID: uuid.NewString(), JobID: jobID, Plan: plan, Origin: c.Origin}
+	if r.At, err = j.bus.Now(ctx); err != nil {
+		return events.ExecRequested{}, time.Time{}, err
+	}
+	e, err := j.draft(ctx, r)
+	return e, r.At, err
+}
+
+// RequestRun asks for a script to be run on one endpoint. execID is the id that the client wants the exec to have; empty:
+// none.
+func (j *Journal) RequestRun(ctx context.Context, c Caller, execID string, run domain.Run) (events.ExecRequested, uint64, error) {
+	r := domain.ExecRequest{ExecID: execID, JobID: wire.AdHocJobID}
+	return j.request(ctx, c, r, func(_ context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
+		return run.Request(r)
+	})
+}
+
+// RetryExec asks for endpoints of an exec to be tried again, as an exec of its own. choose gives them, as of at least a
+// sequence of the log; it is not asked when the request meets its own fact.
+func (j *Journal) RetryExec(
+	ctx context.Context, c Caller, execID string, retry domain.Retry, choose func(ctx context.Context, sequence uint64) ([]string, error),
+) (events.ExecRequested, uint64, error) {
+	met, err := j.requested(ctx, execID)
+	if err != nil {
+		return events.ExecRequested{}, 0, err
+	}
+	r := domain.ExecRequest{JobID: met.JobID, RetryOf: execID}
+	return j.request(ctx, c, r, func(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
+		last, err := j.bus.LastSeq(ctx, events.StreamLog)
+		if err != nil {
+			return events.ExecRequested{}, err
+		}
+		pcs, err := choose(ctx, last)
+		if err != nil {
+			return events.ExecRequested{}, err
+		}
+		if r.Plan, err = retry.Plan(met, pcs); err != nil {
+			return events.ExecRequested{}, err
+		}
+		return j.draft(ctx, r)
+	})
+}
+
+// requested reads what an exec was asked to be.
+func (j *Journal) requested(ctx context.Context, execID string) (events.ExecRequested, error) {
+	ctx, cancel, err := j.begin(ctx)
+	if err != nil {
+		return events.ExecRequested{}, err
+	}
+	defer cancel()
+	x, err := j.exec(ctx, execID)
+	if err == nil && x.Requested == nil {
+		err = domain.NoExec(execID)
+	}
+	if err != nil {
+		return events.ExecRequested{}, err
+	}
+	return *x.Requested, nil
+}
+
+// request appends the first fact of an exec, which draft decides at the broker's time, unless it is there.
+func (j *Journal) request(
+	ctx context.Context, c Caller, r domain.ExecRequest, draft func(context.Context, domain.ExecRequest) (events.ExecRequested, error),
+) (events.ExecRequested, uint64, error) {
+	r.Origin, r.Key, r.BodyHash = c.Origin, c.Key, c.BodyHash
+	named := r.ExecID != ""
+	if r.ExecID == "" {
+		r.ExecID = uuid.NewString()
 	}
 	ctx, cancel, err := j.begin(ctx)
 	if err != nil {
@@ -27,29 +116,17 @@ func (j *Journal) RequestExec(
 	}
 	defer cancel()
 	if c.Key != "" {
-		r.ExecID = c.request()
+		if !named {
+			r.ExecID = c.request()
+		}
 		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
 			return e, seq, err
 		}
-	}
-	e, seq, err := j.requestExec(ctx, c, r)
-	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier
-		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
-			return e, seq, err
-		}
-	}
-	return e, seq, err
-}
-
-func (j *Journal) requestExec(ctx context.Context, c Caller, r domain.ExecRequest) (events.ExecRequested, uint64, error) {
-	job, err := j.job(ctx, r.JobID)
-	if err != nil {
-		return events.ExecRequested{}, 0, err
 	}
 	if r.At, err = j.bus.Now(ctx); err != nil {
 		return events.ExecRequested{}, 0, err
 	}
-	e, err := domain.RequestExec(job, r)
+	e, err := draft(ctx, r)
 	if err != nil {
 		return events.ExecRequested{}, 0, err
 	}
@@ -58,7 +135,25 @@ func (j *Journal) requestExec(ctx context.Context, c Caller, r domain.ExecReques
 	seq, err := j.append(ctx, e, events.Meta{
 		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, CorrelationID: e.ExecID,
 	}, 0)
+	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier, or an id that somebody else took
+		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
+			return e, seq, err
+		}
+	}
 	return e, seq, err
+}
+
+// draft decides an exec of a job as it is stored, with its script object pinned.
+func (j *Journal) draft(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
+	job, err := j.job(ctx, r.JobID)
+	if err != nil {
+		return events.ExecRequested{}, err
+	}
+	e, err := domain.RequestExec(job, r)
+	if err == nil {
+		err = j.pin(ctx, &e.Script)
+	}
+	return e, err
 }
 
 // metExec reads the fact that an earlier request with the same key left.
@@ -77,4 +172,23 @@ func (j *Journal) metExec(ctx context.Context, r domain.ExecRequest) (events.Exe
 		return none, 0, false, fmt.Errorf("read exec %s: sequence %d holds %s", r.ExecID, s.Seq, s.Type)
 	}
 	return e, s.Seq, true, domain.RepeatExec(e, r)
+}
+
+// ScriptObject is the script object that the request at a sequence has pinned; empty where its script is inline, or the
+// log does not hold it any more.
+func (j *Journal) ScriptObject(ctx context.Context, sequence uint64) (string, error) {
+	m, ok, err := j.bus.Get(ctx, events.StreamLog, sequence)
+	if err != nil || !ok {
+		return "", err
+	}
+	s, err := m.Stored()
+	if err != nil {
+		return "", err
+	}
+	p, err := s.Payload()
+	if err != nil {
+		return "", err
+	}
+	e, _ := p.(events.ExecRequested)
+	return e.Script.Object, nil
 }

@@ -23,12 +23,13 @@ func (j *Journal) SaveJob(ctx context.Context, c Caller, m *catalog.Manifest, te
 	})
 }
 
-// DeleteJob deletes a job unless a schedule names it. namedBy lists those that do, as of at least a sequence of the log
-// that it is given; a schedule that is saved afterwards finds its job gone at its next tick and says so.
+// DeleteJob deletes a job unless a schedule names it, and revokes it. namedBy lists those that do, as of at least a
+// sequence of the log that it is given; a schedule that is saved afterwards finds its job gone at its next tick and says
+// so. The revocation is a second fact; whoever repeats a request that broke off between the two makes up for it.
 func (j *Journal) DeleteJob(
 	ctx context.Context, c Caller, id string, namedBy func(ctx context.Context, sequence uint64) ([]string, error),
 ) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateJob, id, factDeleted}, func(ctx context.Context) (decision, error) {
+	deleted, err := j.write(ctx, c, subject{events.AggregateJob, id, factDeleted}, func(ctx context.Context) (decision, error) {
 		cur, err := j.job(ctx, id)
 		if err != nil {
 			return decision{}, err
@@ -47,6 +48,20 @@ func (j *Journal) DeleteJob(
 		}
 		return decision{fact: *deleted, expected: cur.Last}, nil
 	})
+	if err != nil {
+		return 0, err
+	}
+	revoked, err := j.writeScript(ctx, c, id, factRevoked, func(ctx context.Context, cur domain.Script) (events.Payload, error) {
+		job, err := j.job(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if revoked := domain.RevokeDeleted(job, cur, id); revoked != nil {
+			return *revoked, nil
+		}
+		return nil, nil
+	})
+	return max(deleted, revoked), err
 }
 
 func (j *Journal) job(ctx context.Context, id string) (domain.Job, error) {

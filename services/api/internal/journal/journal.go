@@ -211,4 +211,12 @@ const (
 	factDeleted   = "deleted"
 	factGrouped   = "grouped"
 	factRequested = "requested"
+	factRevoked   = "revoked"
+	factUnrevoked = "unrevoked"
+	factCleared   = "cleared"
+	factKilled    = "killed"
+	factCancelled = "cancelled"
+	factPaused    = "paused"
+	factResumed   = "resumed"
+	factAdvanced  = "wave-advanced"
 )

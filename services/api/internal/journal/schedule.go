@@ -19,7 +19,7 @@ func (j *Journal) SaveSchedule(
 		if err != nil {
 			return nil, err
 		}
-		saved, err := domain.SaveSchedule(cur, s, job.Saved != nil, text, t, c.Match)
+		saved, err := domain.SaveSchedule(cur, s, job, text, t, c.Match)
 		if saved == nil {
 			return nil, err
 		}
@@ -38,15 +38,27 @@ func (j *Journal) DeleteSchedule(ctx context.Context, c Caller, id string) (uint
 	})
 }
 
-// EnableSchedule switches a schedule on or off.
-func (j *Journal) EnableSchedule(ctx context.Context, c Caller, id string, enabled bool) (uint64, error) {
-	return j.writeSchedule(ctx, c, id, factSaved, func(_ context.Context, cur domain.Schedule) (events.Payload, error) {
+// EnableSchedule switches a schedule on or off, and returns the job that it names as well.
+func (j *Journal) EnableSchedule(ctx context.Context, c Caller, id string, enabled bool) (jobID string, seq uint64, err error) {
+	name := func(cur domain.Schedule) {
+		if cur.Saved != nil {
+			jobID = cur.Saved.JobID
+		}
+	}
+	seq, err = j.writeSchedule(ctx, c, id, factSaved, func(_ context.Context, cur domain.Schedule) (events.Payload, error) {
+		name(cur)
 		saved, err := domain.EnableSchedule(cur, id, enabled, c.Match)
 		if saved == nil {
 			return nil, err
 		}
 		return *saved, err
 	})
+	if err == nil && jobID == "" { // a repeated request, which was not decided again
+		cur, err := current[events.ScheduleSaved](ctx, j.bus, events.AggregateSchedule, id)
+		name(cur)
+		return jobID, seq, err
+	}
+	return jobID, seq, err
 }
 
 func (j *Journal) writeSchedule(

@@ -39,9 +39,28 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func readJSONBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || !isJSON(t) {
-		return nil, fail(http.StatusUnsupportedMediaType, "the body must be JSON: send it with `Content-Type: application/json`")
+		return nil, notJSON()
 	}
 	return readBody(w, r)
+}
+
+// readOptional reads the body of a route that can do without one into a struct, strictly.
+func readOptional(w http.ResponseWriter, r *http.Request, into any) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
+	body, err := readBody(w, r)
+	if err != nil || len(body) == 0 {
+		return nil, err
+	}
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || !isJSON(t) {
+		return nil, notJSON()
+	}
+	return body, decodeJSON(body, into)
+}
+
+func notJSON() error {
+	return fail(http.StatusUnsupportedMediaType, "the body must be JSON: send it with `Content-Type: application/json`")
 }
 
 // decodeJSON reads a body strictly into a struct: malformed 400, another shape or an unknown key 422 with its path.
@@ -101,9 +120,6 @@ func caller(r *http.Request, route string, body []byte) (journal.Caller, error) 
 	}
 	if len(c.Origin) > maxOrigin || !utf8.ValidString(c.Origin) {
 		return c, fail(http.StatusBadRequest, fmt.Sprintf("X-Kanade-Source must be UTF-8 and not longer than the limit of %d bytes", maxOrigin))
-	}
-	if r.Method != http.MethodPost {
-		return c, nil
 	}
 	if c.Key = r.Header.Get("Idempotency-Key"); len(c.Key) > maxKey || !utf8.ValidString(c.Key) {
 		return c, fail(http.StatusBadRequest, fmt.Sprintf("Idempotency-Key must be UTF-8 and not longer than the limit of %d bytes", maxKey))

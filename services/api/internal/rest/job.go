@@ -126,10 +126,7 @@ func (s *server) deleteJob(w http.ResponseWriter, r *http.Request, route string)
 
 // namedBy lists the schedules that name a job, as of at least a sequence.
 func (s *server) namedBy(ctx context.Context, jobID string, sequence uint64) ([]string, error) {
-	if _, _, err := s.Reader.Applied(ctx); err != nil { // says what is wrong where waiting would only say that it is behind
-		return nil, err
-	}
-	if err := s.Reader.WaitFor(ctx, sequence); err != nil {
+	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
 	rows, err := s.Reader.Schedules(ctx)

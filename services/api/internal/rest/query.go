@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"kanade/services/api/internal/domain"
 )
 
 // query reads the declared parameters of a request; the first that can't be read is remembered, for err. Parameters that
@@ -103,16 +101,11 @@ func (q *query) regex(name string) *regexp.Regexp {
 	return re
 }
 
-// notYet refuses flags that ask for what is not carried out; false asks for nothing.
-func (q *query) notYet(names ...string) error {
-	for _, name := range names {
-		switch v, given := q.get(name); {
-		case !given || v == "false":
-		case v == "true":
-			return domain.RefuseField(domain.Unprocessable, name, "not supported yet")
-		default:
-			q.refuse(name, "expected true or false, got %q", v)
-		}
+// flag is true or false; false if it is not given.
+func (q *query) flag(name string) bool {
+	v, given := q.get(name)
+	if given && v != "true" && v != "false" {
+		q.refuse(name, "expected true or false, got %q", v)
 	}
-	return q.err
+	return v == "true"
 }

@@ -116,19 +116,6 @@ func (s *server) deleteSchedule(w http.ResponseWriter, r *http.Request, route st
 }
 
 func (s *server) enableSchedule(w http.ResponseWriter, r *http.Request, route string) error {
-	return s.switchSchedule(w, r, route, true)
-}
-
-// disableSchedule takes cascade and cascade_kill, which the old CLI always sends; what they ask for is not carried out
-// yet, so that asking for it is refused.
-func (s *server) disableSchedule(w http.ResponseWriter, r *http.Request, route string) error {
-	if err := queryOf(r).notYet("cascade", "cascade_kill"); err != nil {
-		return err
-	}
-	return s.switchSchedule(w, r, route, false)
-}
-
-func (s *server) switchSchedule(w http.ResponseWriter, r *http.Request, route string, enabled bool) error {
 	id, err := pathID(r, "id")
 	if err != nil {
 		return err
@@ -137,9 +124,48 @@ func (s *server) switchSchedule(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	seq, err := s.journal.EnableSchedule(r.Context(), c, id, enabled)
+	_, seq, err := s.journal.EnableSchedule(r.Context(), c, id, true)
 	if err != nil {
 		return err
+	}
+	written(w, seq)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// disableSchedule with cascade revokes the schedule's job as well, and with cascade_kill kills its execs.
+func (s *server) disableSchedule(w http.ResponseWriter, r *http.Request, route string) error {
+	id, err := pathID(r, "id")
+	if err != nil {
+		return err
+	}
+	q := queryOf(r)
+	revoke, kill := q.flag("cascade"), q.flag("cascade_kill")
+	if q.err != nil {
+		return q.err
+	}
+	c, err := caller(r, route, nil)
+	if err != nil {
+		return err
+	}
+	jobID, seq, err := s.journal.EnableSchedule(r.Context(), c, id, false)
+	if err != nil {
+		return err
+	}
+	reason := "schedule '" + id + "' was disabled"
+	if revoke {
+		revoked, err := s.journal.RevokeScript(r.Context(), c, jobID, reason)
+		if err != nil {
+			return err
+		}
+		seq = max(seq, revoked)
+	}
+	if kill {
+		killed, err := s.killJobExecs(r.Context(), c, jobID, reason)
+		if err != nil {
+			return err
+		}
+		seq = max(seq, killed)
 	}
 	written(w, seq)
 	w.WriteHeader(http.StatusNoContent)

@@ -1,0 +1,50 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+	"kanade/services/api/internal/domain"
+)
+
+// SaveFreeze freezes the fleet, or changes the freeze that there is.
+func (j *Journal) SaveFreeze(ctx context.Context, c Caller, f *catalog.Freeze) (uint64, error) {
+	return j.writeFreeze(ctx, c, factSaved, func(cur domain.Freeze) events.Payload {
+		if saved := domain.SaveFreeze(cur, f); saved != nil {
+			return *saved
+		}
+		return nil
+	})
+}
+
+// ClearFreeze ends a freeze.
+func (j *Journal) ClearFreeze(ctx context.Context, c Caller) (uint64, error) {
+	return j.writeFreeze(ctx, c, factCleared, func(cur domain.Freeze) events.Payload {
+		if cleared := domain.ClearFreeze(cur); cleared != nil {
+			return *cleared
+		}
+		return nil
+	})
+}
+
+func (j *Journal) writeFreeze(ctx context.Context, c Caller, fact string, decide func(domain.Freeze) events.Payload) (uint64, error) {
+	return j.write(ctx, c, subject{events.AggregateFreeze, events.FleetID, fact}, func(ctx context.Context) (decision, error) {
+		last, ok, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateFreeze, events.FleetID))
+		if err != nil {
+			return decision{}, err
+		}
+		cur := domain.Freeze{Seq: last.Seq}
+		if ok {
+			p, err := last.Payload()
+			if err != nil {
+				return decision{}, fmt.Errorf("read freeze: %w", err)
+			}
+			if saved, is := p.(events.FreezeSaved); is {
+				cur.Saved = &saved
+			}
+		}
+		return decision{fact: decide(cur), sequence: cur.Seq, expected: cur.Seq}, nil
+	})
+}

@@ -1,0 +1,42 @@
+package journal
+
+import (
+	"context"
+
+	"kanade/libs/events"
+	"kanade/services/api/internal/domain"
+)
+
+// RevokeScript keeps the commands of a job from starting. The job need not exist.
+func (j *Journal) RevokeScript(ctx context.Context, c Caller, jobID, reason string) (uint64, error) {
+	return j.writeScript(ctx, c, jobID, factRevoked, func(_ context.Context, cur domain.Script) (events.Payload, error) {
+		if revoked := domain.RevokeScript(cur, jobID, reason); revoked != nil {
+			return *revoked, nil
+		}
+		return nil, nil
+	})
+}
+
+// UnrevokeScript takes a revocation back.
+func (j *Journal) UnrevokeScript(ctx context.Context, c Caller, jobID, reason string) (uint64, error) {
+	return j.writeScript(ctx, c, jobID, factUnrevoked, func(_ context.Context, cur domain.Script) (events.Payload, error) {
+		if unrevoked := domain.UnrevokeScript(cur, jobID, reason); unrevoked != nil {
+			return *unrevoked, nil
+		}
+		return nil, nil
+	})
+}
+
+func (j *Journal) writeScript(
+	ctx context.Context, c Caller, jobID, fact string, decide func(context.Context, domain.Script) (events.Payload, error),
+) (uint64, error) {
+	return j.write(ctx, c, subject{events.AggregateScript, jobID, fact}, func(ctx context.Context) (decision, error) {
+		last, _, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateScript, jobID))
+		if err != nil {
+			return decision{}, err
+		}
+		cur := domain.Script{Revoked: last.Seq > 0 && last.Fact() == factRevoked, Seq: last.Seq}
+		p, err := decide(ctx, cur)
+		return decision{fact: p, sequence: cur.Seq, expected: cur.Seq}, err
+	})
+}
