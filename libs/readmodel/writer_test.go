@@ -184,6 +184,9 @@ func FuzzApply(f *testing.F) {
 	f.Add("events.started.x.y", "", []byte(`{"pc_id":"p\u0000","exec_id":"e","result_id":"r","started_at":"9999-12-31T00:00:00Z"}`))
 	f.Add("results.1", "", []byte(`{"pc_id":"p","request_id":"q","exit_code":-2147483648,"started_at":"0001-01-01T00:00:00Z","finished_at":"1500-01-01T00:00:00Z"}`))
 	f.Add("events.exec.e.requested", "kanade.exec.requested.v1", []byte(`{"exec_id":"e","job_sequence":18446744073709551615}`))
+	f.Add("events.exec.e.planned", "kanade.exec.planned.v1", []byte(`{"exec_id":"e","max_parallel":1,"waves":[{"expected":["p","p"],"waiting":["q"],"delay_secs":18446744073709551615},{"expected":["p"]}]}`))
+	f.Add("events.exec.e.wave-dispatched", "kanade.exec.wave-dispatched.v1", []byte(`{"exec_id":"e","wave":-1,"from":-2,"to":9223372036854775807}`))
+	f.Add("events.exec.e.wave-released", "kanade.exec.wave-released.v1", []byte(`{"exec_id":"e","wave":1,"from":2,"expires_at":"9999-12-31T00:00:00Z"}`))
 	w := open(f, f.TempDir())
 	seq := uint64(0)
 	f.Fuzz(func(t *testing.T, subject, kind string, data []byte) {
