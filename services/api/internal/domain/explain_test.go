@@ -136,6 +136,7 @@ func explainedCases() []explained {
 		{"not in the plan", l(request, events.ExecPlanned{ExecID: "x"}), "", domain.WhyNotInPlan, "The plan does not name it: it was not in the target when the exec was planned at " + at(2) + "."},
 		{"left out: shell", l(request, leftOut(events.SkipReasonShell)), events.StateSkipped, events.SkipReasonShell, "The plan leaves it out: its agent does not know the shell of the script."},
 		{"left out: identity", l(request, leftOut(events.SkipReasonRunAs)), events.StateSkipped, events.SkipReasonRunAs, "The plan leaves it out: its agent can't run a script as the user that the job asks for."},
+		{"left out: too old", l(request, leftOut(events.SkipReasonAgentTooOld)), events.StateSkipped, events.SkipReasonAgentTooOld, "The plan leaves it out: its agent is too old for the environment, arguments, input or success codes that the job gives its script."},
 
 		{"due later", l(request, plain()), events.StateExpected, domain.WhyTime, "Wave 1 (10%) goes out at " + at(60) + "."},
 		{"due, not released", l(request, planned(due)), events.StateExpected, domain.WhyDispatcher, "Wave 1 (10%) may go out, and is about to be released."},

@@ -52,6 +52,8 @@ func planSkip(reason string) string {
 		return "its agent does not know the shell of the script"
 	case events.SkipReasonRunAs:
 		return "its agent can't run a script as the user that the job asks for"
+	case events.SkipReasonAgentTooOld:
+		return "its agent is too old for the environment, arguments, input or success codes that the job gives its script"
 	default:
 		return reason
 	}
