@@ -299,3 +299,30 @@ func (s *system) exec(jobID, body string, headers ...string) execAnswer {
 	s.write(http.MethodPost, "/api/exec/"+jobID, body, headers...).into(s.t, &e)
 	return e
 }
+
+// fact reads the payload of the log's fact at a sequence.
+func (s *system) fact(seq uint64) events.Payload {
+	s.t.Helper()
+	m, ok, err := s.bus.Get(context.Background(), events.StreamLog, seq)
+	require.NoError(s.t, err)
+	require.True(s.t, ok)
+	stored, err := m.Stored()
+	require.NoError(s.t, err)
+	p, err := stored.Payload()
+	require.NoError(s.t, err)
+	return p
+}
+
+// requested is the request of an exec at a sequence.
+func (s *system) requested(seq uint64) events.ExecRequested {
+	s.t.Helper()
+	e, ok := s.fact(seq).(events.ExecRequested)
+	require.True(s.t, ok)
+	return e
+}
+
+// runOf names the run of an exec on an endpoint.
+func runOf(e execAnswer, pcID string) events.Run {
+	request := events.DeriveID(e.ExecID, "request", pcID)
+	return events.Run{PCID: pcID, ExecID: e.ExecID, RequestID: request, ResultID: events.ResultID(request, pcID), JobID: e.JobID, Version: e.Version}
+}

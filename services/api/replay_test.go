@@ -29,17 +29,14 @@ type exchange struct {
 }
 
 // notKept are the routes of 0.43.45 that are not there yet.
-var notKept = regexp.MustCompile(`^/api/(jetstream|scripts|freeze|config|script-objects|checks|obs_events|inventory|audit|health|perf|schemas|auth|app-packages|accounts|run|nope)\b` +
-	`|/(tail|kill|ping|logs|config|effective_config|perf|processes|releases)\b`)
+var notKept = regexp.MustCompile(`^/api/(jetstream|config|checks|obs_events|inventory|audit|health|perf|schemas|auth|app-packages|accounts|run|nope)\b` +
+	`|/(tail|ping|logs|config|effective_config|perf|processes|releases)\b`)
 
 // differs says where the answer is another one on purpose, by the place in the recording.
 var differs = map[int]struct {
 	status int
 	says   string // part of the sentence
 }{
-	14: {422, "jitter: not supported yet"},
-	15: {422, "deadline_at: not supported yet"},
-	16: {422, "rollout: not supported yet"},
 	18: {400, "jitter: expected a duration"},
 	19: {400, "rollout.waves: must not be empty"},
 	20: {400, "rollout.waves[0].delay: expected a duration"},
@@ -51,7 +48,6 @@ var differs = map[int]struct {
 	31: {400, "execute.shell: expected powershell, cmd, sh or pwsh"},
 	32: {400, "execute"},
 	33: {400, "wobble: unknown key"},
-	76: {422, "execute.script_object: not supported yet"},
 	78: {422, "constraints.window: not supported yet"},
 	79: {422, "when.per_pc: not supported yet"},
 	80: {422, "when.per_target: not supported yet"},
@@ -64,7 +60,6 @@ var instead = map[int]string{
 	28: "id: inv\nversion: \"1.1.0\"\nexecute: {shell: powershell, script: echo, timeout: 30s}\n",
 	29: "id: chk\nversion: \"1\"\nexecute: {shell: cmd, script: echo, timeout: 10s}\n",
 	30: "id: evt\nversion: \"1\"\nexecute: {shell: cmd, script: echo, timeout: 10s}\n",
-	76: "id: obj\nversion: \"1\"\nexecute: {shell: cmd, script: echo, timeout: 10s}\n",
 	78: "# nightly\nid: nightly\njob_id: hello\nwhen: {calendar: {at: \"02:30\", days: [mon-fri]}}\ntarget: {all: true}\ntz: utc\n",
 	80: "id: every\njob_id: hello\nwhen: {per_pc: {every: 6h}}\ntarget: {all: true}\n",
 }
@@ -108,7 +103,6 @@ func (s *system) replay(t *testing.T, x exchange, ids map[string]string) answer 
 	if m := regexp.MustCompile(`^(/api/executions/)([0-9a-f-]{36})$`).FindStringSubmatch(path); m != nil {
 		path = m[1] + ids[m[2]]
 	}
-	path = strings.Replace(path, "cascade=true&cascade_kill=true", "cascade=false&cascade_kill=false", 1)
 	body, ok := x.Request.Body.(string)
 	if !ok {
 		text, err := json.Marshal(x.Request.Body)

@@ -125,11 +125,11 @@ func TestExecRefusesWhatIsStoredAndNotSupported(t *testing.T) {
 	plan, err := catalog.ParsePlan([]byte(`{"target":{"all":true}}`))
 	require.NoError(t, err)
 	job := Job{Saved: &events.JobSaved{ID: "j", Version: "1", DocumentRevision: events.DocumentRevision{
-		Document: []byte(`{"id":"j","version":"1","execute":{"shell":"sh","script_object":"a/1","timeout":"1s","run_as":"system"},"staleness":{"mode":"cached"}}`),
+		Document: []byte(`{"id":"j","version":"1","execute":{"shell":"sh","script":"x","timeout":"1s"},"require_approval":true}`),
 	}}, Seq: 3, Last: 3}
 	_, err = RequestExec(job, ExecRequest{ExecID: "e", JobID: "j", Plan: plan})
 	var refused *Refusal
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, Unprocessable, refused.Code)
-	require.Equal(t, "execute.script_object", refused.Problems[0].Path)
+	require.Equal(t, "require_approval", refused.Problems[0].Path)
 }

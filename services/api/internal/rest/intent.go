@@ -53,7 +53,7 @@ func (s *server) after(ctx context.Context, id string, seq uint64) outcome {
 	ctx, cancel := context.WithTimeout(ctx, lookAfter)
 	defer cancel()
 	answer := outcome{ExecID: id, Sequence: seq}
-	if err := s.Reader.WaitFor(ctx, seq); err != nil {
+	if err := s.appliedTo(ctx, seq); err != nil {
 		return answer
 	}
 	if e, err := s.Reader.Execution(ctx, id); err == nil {

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+)
+
+func TestDryRun(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.write(http.MethodPost, "/api/jobs", "id: hello\nversion: \"1\"\nexecute: {shell: cmd, script: x, timeout: 60s}\n", "Content-Type", yamlType)
+	for _, pc := range []string{"pc-01", "pc-02", "pc-03", "pc-04"} {
+		s.endpoint(pc)
+	}
+	s.append(events.AgentSeen{PCID: "pc-05", AgentVersion: "1.0.0", OSFamily: "linux"})
+	s.append(events.AgentSeen{PCID: "pc-06", AgentVersion: "0.43.45", OSFamily: "windows"}) // away
+	s.write(http.MethodPost, "/api/agents/pc-02/groups", `{"group":"canary"}`)
+	before := s.lastSeq()
+	dry := func(plan string) (answer map[string]any) {
+		s.do(http.MethodPost, "/api/exec/hello?dry_run=true", plan, "Kanade-Min-Sequence", fmt.Sprint(s.seen)).into(t, &answer)
+		return answer
+	}
+	got := dry(`{"target":{"all":true},"rollout":{"waves":[{"group":"canary","delay":"0s"},{"percent":50,"after":"previous","delay":"10m"},{"percent":100,"pause":true}]},` +
+		`"max_failures":"20%","max_parallel":2,"expires_after":"1d"}`)
+	require.Equal(t, true, got["dry_run"])
+	require.Equal(t, "hello", got["job_id"])
+	require.Equal(t, "1", got["version"])
+	require.Equal(t, 5.0, got["target_count"])
+	require.Equal(t, []any{map[string]any{"pc_id": "pc-05", "reason": "shell_not_supported"}}, got["skipped"])
+	require.Equal(t, 0.0, got["max_failures"])
+	require.Equal(t, 2.0, got["max_parallel"])
+	waves := got["waves"].([]any)
+	require.Len(t, waves, 3)
+	first := waves[0].(map[string]any)
+	require.NotEmpty(t, first["due_at"])
+	delete(first, "due_at")
+	require.Equal(t, map[string]any{
+		"wave": 0.0, "label": "group canary", "after": false, "delay_secs": 0.0, "pause": false,
+		"expected": []any{"pc-02"}, "waiting": []any{}, "subjects": []any{"commands.pc.pc-02"},
+	}, first)
+	second := waves[1].(map[string]any)
+	require.Equal(t, []any{"pc-01", "pc-03", "pc-04"}, second["expected"])
+	require.Equal(t, 600.0, second["delay_secs"])
+	require.Equal(t, []any{"pc-06"}, waves[2].(map[string]any)["waiting"])
+	require.Equal(t, true, waves[2].(map[string]any)["pause"])
+
+	named := dry(`{"target":{"pcs":["ghost"]},"require_targets":true}`)
+	require.Equal(t, []any{"ghost"}, named["waves"].([]any)[0].(map[string]any)["expected"], "who is named is waited for")
+	nobody := dry(`{"target":{"groups":["nobody"]}}`)
+	require.Equal(t, []any{}, nobody["waves"])
+	require.Equal(t, []any{}, nobody["skipped"])
+	require.Nil(t, nobody["max_failures"])
+	unable := s.do(http.MethodPost, "/api/exec/hello?dry_run=true", `{"target":{"pcs":["pc-05"]},"require_targets":true}`)
+	require.Equal(t, http.StatusUnprocessableEntity, unable.status)
+	require.Contains(t, unable.text(), "no endpoint of the target can run it: 1 would be skipped, pc-05 first (shell_not_supported)")
+	require.Equal(t, before, s.lastSeq(), "nothing is written")
+}
+
+// TestExecInFull: everything that a plan and a manifest can say is in the request, resolved.
+func TestExecInFull(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.write(http.MethodPost, "/api/jobs", `id: full
+version: "2"
+execute:
+  shell: pwsh
+  script: x
+  timeout: 90s
+  run_as: user
+  cwd: /tmp
+  env: {COLOR: red}
+  args: [-v]
+  stdin: "yes"
+  success_codes: [0, 3010]
+  params: {count: {type: integer, default: 3}, name: {type: string}}
+staleness: {mode: strict, max_cache_age: 5m}
+`, "Content-Type", yamlType)
+	body := `{"target":{"groups":["g"]},"jitter":"5m","deadline_at":"2030-01-31T08:00:00Z","expires_after":"2d","max_failures":3,"max_parallel":"10%","params":{"name":"n"},"retry":{"max":2,"backoff":"30s"}}`
+	e := s.requested(s.exec("full", body).Sequence)
+	require.Equal(t, events.Script{
+		Shell: "pwsh", Body: "x", TimeoutSecs: 90, RunAs: "user", Cwd: "/tmp", Env: map[string]string{"COLOR": "red", "count": "3", "name": "n"},
+		Args: []string{"-v"}, Stdin: "yes", SuccessCodes: []int{0, 3010}, Staleness: "strict", MaxCacheAge: "5m",
+	}, e.Script)
+	require.Equal(t, &events.Retry{Max: 2, BackoffSecs: 30}, e.Retry)
+	require.Equal(t, "2030-01-31T08:00:00Z", e.DeadlineAt.Format("2006-01-02T15:04:05Z07:00"))
+	plan, err := catalog.ParsePlanDocument(e.Plan)
+	require.NoError(t, err)
+	require.Equal(t, "10%", plan.MaxParallel.String())
+	missing := s.do(http.MethodPost, "/api/exec/full", `{"target":{"all":true}}`)
+	require.Equal(t, http.StatusBadRequest, missing.status)
+	require.Contains(t, missing.text(), "params.name: missing: the param has no default")
+}
+
+// TestExecToAHundredThousand: as many endpoints as a plan may name fit a request, and a message of the log.
+func TestExecToAHundredThousand(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	s.job()
+	var body strings.Builder
+	body.WriteString(`{"target":{"pcs":[`)
+	for i := range catalog.MaxPlanPCs {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		fmt.Fprintf(&body, `"pc-%012d"`, i*7919%1_000_000_007)
+	}
+	body.WriteString(`]}}`)
+	require.Less(t, body.Len(), catalog.MaxPlan)
+	e := s.exec("hello", body.String())
+	require.Equal(t, catalog.MaxPlanPCs, e.TargetCount)
+	var plan catalog.Plan
+	require.NoError(t, json.Unmarshal(s.requested(e.Sequence).Plan, &plan))
+	require.Len(t, plan.Target.PCs, catalog.MaxPlanPCs)
+}
