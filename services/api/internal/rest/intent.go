@@ -161,6 +161,9 @@ func (s *server) reach(ctx context.Context, id string) reached {
 
 // caughtUp waits until the read model has what the log has now.
 func (s *server) caughtUp(ctx context.Context) error {
+	if !s.Bus.Connected() { // a call would wait for it
+		return bus.ErrUnavailable
+	}
 	last, err := s.Bus.LastSeq(ctx, events.StreamLog)
 	if err != nil {
 		return err
@@ -204,13 +207,10 @@ func (s *server) killJob(w http.ResponseWriter, r *http.Request, route string) e
 
 // killJobExecs kills every exec of a job of which anything has not ended, and returns the last fact's sequence.
 func (s *server) killJobExecs(ctx context.Context, c journal.Caller, jobID, reason string) (uint64, error) {
-	if !s.Bus.Connected() {
-		return 0, fmt.Errorf("kill execs of job %s: %w", jobID, bus.ErrUnavailable)
-	}
 	looking, cancel := context.WithTimeout(ctx, minSequenceWait)
 	defer cancel()
 	if err := s.caughtUp(looking); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("kill execs of job %s: %w", jobID, err)
 	}
 	rows, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{JobID: jobID, Limit: readmodel.All})
 	if err != nil {
