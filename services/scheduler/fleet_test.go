@@ -80,7 +80,7 @@ func TestGroupsAreShownToAgents(t *testing.T) {
 		require.Empty(t, groups.Groups)
 		require.Equal(t, seq, at)
 		groups, _ = view("old")
-		require.Equal(t, []string{"theirs"}, groups.Groups, "what an old CLI wrote is not covered")
+		require.Equal(t, []string{"ours"}, groups.Groups, "what an old CLI wrote is older")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/bus/bustest"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
 	"kanade/libs/readmodel"
@@ -27,6 +28,15 @@ type truth struct {
 	outcome                  events.Outcome
 	stopped, halted, resumed time.Time
 	targets                  map[string]*targetTruth
+	story                    []chapter
+}
+
+// chapter is one fact of an exec that a budget asks for.
+type chapter struct {
+	released []string
+	halted   bool
+	pc       string
+	answered events.TargetState
 }
 
 type released struct {
@@ -98,6 +108,8 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 		x.plan(p, at)
 	case events.WaveReleased:
 		x.released[fmt.Sprintf("%d/%d", p.Wave, p.From)] = released{p, at}
+		ids, _ := fanout.Part(x.planned, p)
+		x.story = append(x.story, chapter{released: ids})
 	case events.WaveDispatched:
 		x.dispatched[fmt.Sprintf("%d/%d", p.Wave, p.From)]++
 		w := x.planned.Waves[p.Wave]
@@ -118,6 +130,7 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 		x.resumed = at
 	case events.ExecHalted:
 		x.halted = at
+		x.story = append(x.story, chapter{halted: true})
 		x.stop(events.OutcomeHalted, at)
 	case events.ExecClosed:
 		x.end(p.Outcome)
@@ -175,6 +188,9 @@ func (x *truth) said(f events.RunFact) {
 		x.targets[f.PCID] = t
 	}
 	next := f.TargetState()
+	if next.Final() && !t.answered {
+		x.story = append(x.story, chapter{pc: f.PCID, answered: next})
+	}
 	switch {
 	case t.answered && !(t.state == events.StateUnknown && next.Final() && next != events.StateUnknown):
 		return

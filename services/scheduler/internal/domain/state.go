@@ -20,6 +20,8 @@ type State struct {
 	Schedules map[string]*Schedule `json:"schedules"`
 	// Zone is what "local" means; empty before the installation's first fact.
 	Zone string `json:"zone,omitempty"`
+	// Freeze of the fleet.
+	Freeze Freeze `json:"freeze,omitzero"`
 	// ZoneSeq is the last sequence of the installation's aggregate.
 	ZoneSeq uint64 `json:"zone_seq,omitempty"`
 
@@ -104,7 +106,7 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 		return nil
 	}
 	switch e.Aggregate() {
-	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig:
+	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig, events.AggregateFreeze:
 	default:
 		return nil
 	}
@@ -166,6 +168,12 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 		s.setZone(p.Zone)
 		s.ZoneSeq = seq
 		s.TouchAll()
+	case events.FreezeSaved:
+		s.Freeze.Save(p, at)
+		s.touchIntervals()
+	case events.FreezeCleared:
+		s.Freeze.Clear()
+		s.touchIntervals()
 	case events.ScheduleSaved:
 		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local())
 	case events.ScheduleDeleted:

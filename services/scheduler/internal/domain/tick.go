@@ -29,8 +29,8 @@ func (t Tick) Fires() bool { return t.Outcome == events.TickFired || t.Outcome =
 // Ticks decides the nominal ticks of a calendar or cron schedule in (mark, now]: all of them, or the first 50 000. Each
 // version of the schedule rules the ticks between its save and the next one. The newest tick is fired, when it is not
 // older than the catch-up window and the schedule is still there and enabled; the others before it are missed, those of
-// a disabled version skipped. busy says that runs of an earlier tick have not ended.
-func Ticks(s *Schedule, now time.Time, local *time.Location, busy bool) []Tick {
+// a disabled version, and those that fell into the freeze, skipped. busy says that runs of an earlier tick have not ended.
+func Ticks(s *Schedule, now time.Time, local *time.Location, freeze Freeze, busy bool) []Tick {
 	var ticks []Tick
 	var newest *Tick
 	seen := 0
@@ -50,23 +50,25 @@ func Ticks(s *Schedule, now time.Time, local *time.Location, busy bool) []Tick {
 				return ticks
 			}
 			newest = &Tick{Version: v, From: at, To: at, Count: 1}
-			newest.Outcome, newest.Reason = passed(v.spec, at, now)
+			newest.Outcome, newest.Reason = passed(v.spec, at, now, freeze.Held(at, local))
 		}
 	}
 	if newest == nil {
 		return nil
 	}
 	if v := s.Current(); newest.Reason == events.TickReasonSuperseded && v != nil && v.spec != nil && v.spec.Enabled {
-		newest.Outcome, newest.Reason = fire(newest.To, now, busy)
+		newest.Outcome, newest.Reason = fire(newest.To, now, freeze.At(now, local), busy)
 	}
 	return extend(ticks, *newest)
 }
 
 // passed is how a tick ends that is not fired.
-func passed(spec *catalog.Schedule, at, now time.Time) (events.TickOutcome, string) {
+func passed(spec *catalog.Schedule, at, now time.Time, frozen bool) (events.TickOutcome, string) {
 	switch {
 	case !spec.Enabled:
 		return events.TickSkipped, events.TickReasonDisabled
+	case frozen:
+		return events.TickSkipped, TickReasonFrozen
 	case now.Sub(at) > spec.CatchUpLimit():
 		return events.TickMissed, events.TickReasonLate
 	default:
@@ -75,8 +77,10 @@ func passed(spec *catalog.Schedule, at, now time.Time) (events.TickOutcome, stri
 }
 
 // fire is how the newest tick ends.
-func fire(at, now time.Time, busy bool) (events.TickOutcome, string) {
+func fire(at, now time.Time, frozen, busy bool) (events.TickOutcome, string) {
 	switch {
+	case frozen:
+		return events.TickSkipped, TickReasonFrozen
 	case busy:
 		return events.TickSkipped, events.TickReasonOverlap
 	case now.Sub(at) > OnTime:

@@ -248,7 +248,11 @@ func (s *Supervisor) scheduleSteps(x *domain.Schedule, now time.Time) []step {
 		}})
 	}
 	at, version, ok := domain.NextTick(x, s.state.Local())
-	if minute, due := domain.NextMinute(x, s.state.Fleet, now); due && (!ok || minute.Before(at)) {
+	minute, due := domain.NextMinute(x, s.state.Fleet, now)
+	if due {
+		minute, due = s.state.Freeze.Open(minute, s.state.Local())
+	}
+	if due && (!ok || minute.Before(at)) {
 		at, version, ok = minute, x.Current().Seq, true
 	}
 	if !ok {

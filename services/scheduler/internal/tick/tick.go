@@ -94,7 +94,7 @@ type tick struct {
 // interval's.
 func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 	var ticks []tick
-	for _, d := range domain.Ticks(x, now, s.Local(), s.BusyExec(x.ID)) {
+	for _, d := range domain.Ticks(x, now, s.Local(), s.Freeze, s.BusyExec(x.ID)) {
 		spec := d.Version.Spec()
 		deadline, ok := spec.Next(d.To, s.Local())
 		if !ok {
@@ -103,7 +103,7 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, target: spec.Target, deadline: deadline})
 	}
 	minute := now.Truncate(time.Minute)
-	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 {
+	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 && !s.Freeze.At(now, s.Local()) {
 		v := *x.Current()
 		every, _ := v.Spec().Every()
 		ticks = append(ticks, tick{

@@ -1,0 +1,358 @@
+package systemtest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kanade/libs/bus"
+	"kanade/libs/bus/broker"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/catalog"
+	"kanade/libs/events"
+	"kanade/services/scheduler"
+)
+
+// theatres runs a play on many stages, one after the other; it gives false when one of them failed.
+func theatres(t *testing.T, n int, seed uint64, endpoints int, play func(w *theatre)) bool {
+	for i := range n {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { play(newTheatre(t, seed+uint64(i), endpoints)) })
+		})
+		if t.Failed() {
+			return false
+		}
+	}
+	return true
+}
+
+// TestProveFailureBudget lets rollouts whose scripts fail often go their way under max_failures and under max_parallel,
+// while everything is taken away for moments. After a halt nothing goes out; what is too much halts; and with the strict
+// budget the endpoints in flight and those that failed are never more than it, at any place in the log.
+func TestProveFailureBudget(t *testing.T) {
+	n, seed := extent(t, 100, 4)
+	var halted, parts, failed int
+	ok := theatres(t, n, seed, 10, func(w *theatre) {
+		w.failing = 40
+		w.budgets()
+		all := w.truths()
+		w.requireOnce(all)
+		for _, x := range w.execs {
+			h, p, f := w.requireBudget(x, all[x.id])
+			halted, parts, failed = halted+h, parts+p, failed+f
+		}
+		w.requireNothingLeft(func(x *truth) bool { return !x.stopped.IsZero() || x.facts["expired.v1"] > 0 }, all)
+		w.requireTruth(all)
+	})
+	if ok {
+		t.Logf("PROVED %s: %d rollouts, %d halted, %d releases, %d failures, seed %d", t.Name(), n*rolloutsAtOnce, halted, parts, failed, seed)
+	}
+}
+
+// budgets asks for rollouts with either budget.
+func (w *theatre) budgets() {
+	script := rand.New(rand.NewPCG(w.seed, 17))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range rolloutsAtOnce {
+			time.Sleep(time.Duration(script.Int64N(int64(20 * time.Second))))
+			p := w.waves()
+			amount := &catalog.Amount{Count: 1 + script.IntN(4)}
+			if script.IntN(3) == 0 {
+				amount = &catalog.Amount{Percent: 10 + script.IntN(40)}
+			}
+			if p.MaxFailures = amount; i%2 == 0 {
+				p.MaxFailures, p.MaxParallel = nil, amount
+			}
+			for k := range p.Rollout.Waves {
+				p.Rollout.Waves[k].Pause = false
+			}
+			if script.IntN(3) == 0 {
+				p.Rollout = nil
+			}
+			w.exec(p)
+		}
+	}()
+	w.trouble(4 * time.Minute)
+	<-done
+	settle(40 * time.Minute)
+}
+
+// requireBudget goes through what the log says of an exec, in order.
+func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, failures int) {
+	w.t.Helper()
+	if !t.halted.IsZero() {
+		halted = 1
+	}
+	inFlight := map[string]bool{}
+	failed := map[string]bool{}
+	over := false
+	for _, f := range t.story {
+		switch {
+		case f.released != nil:
+			releases++
+			require.False(w.t, over, "exec %s goes on after its halt", x.id)
+			for _, pc := range f.released {
+				inFlight[pc] = true
+			}
+		case f.halted:
+			over = true
+		case f.answered != "":
+			delete(inFlight, f.pc)
+			switch f.answered {
+			case events.StateFailed, events.StateTimedOut, events.StateKilled, events.StateUnknown:
+				failed[f.pc] = true
+			}
+		}
+		if most := t.planned.MaxParallel; most != nil && !over {
+			require.LessOrEqual(w.t, len(inFlight)+len(failed), *most, "exec %s: in flight %v, failed %v", x.id, inFlight, failed)
+		}
+	}
+	if most := t.planned.MaxFailures; halted > 0 && most != nil {
+		require.Greater(w.t, len(failed), *most, "exec %s halted too early", x.id)
+	}
+	return halted, releases, len(failed)
+}
+
+// TestProveKillOffline kills execs while a third of the endpoints are away; none of them runs it on return, whatever
+// form the exec had and whatever was taken away meanwhile.
+func TestProveKillOffline(t *testing.T) {
+	n, seed := extent(t, 50, 4)
+	var execs, away int
+	ok := theatres(t, n, seed, 10, func(w *theatre) {
+		script := rand.New(rand.NewPCG(w.seed, 19))
+		gone := w.pcs[:3]
+		if script.IntN(2) == 0 {
+			settle(3 * time.Minute)
+		}
+		for _, pc := range gone {
+			w.cut(pc)
+		}
+		if script.IntN(2) == 0 {
+			settle(3 * time.Minute) // the fleet knows that they are away; otherwise they are expected
+		}
+		for i := range 8 {
+			var p catalog.Plan
+			switch i % 4 {
+			case 0:
+				p.Target = catalog.Target{All: true}
+			case 1:
+				p.Target = catalog.Target{Groups: []string{"g0", "g1", "g2"}}
+			case 2:
+				p.Target = catalog.Target{PCs: w.pcs}
+			default:
+				p = w.waves()
+			}
+			w.exec(p)
+			settle(time.Duration(script.Int64N(int64(3 * time.Second))))
+		}
+		if script.IntN(2) == 0 {
+			w.cut("scheduler-a")
+			w.change()
+		}
+		for _, x := range w.execs {
+			w.append(events.ExecKilled{ExecID: x.id, Reason: "wrong"})
+			x.killed = time.Now()
+		}
+		if _, runs := w.running["scheduler-a"]; !runs {
+			settle(time.Duration(script.Int64N(int64(time.Minute))))
+			w.startScheduler("scheduler-a")
+		}
+		settle(10 * time.Second)
+		for _, pc := range gone {
+			settle(time.Duration(script.Int64N(int64(10 * time.Minute))))
+			w.startEndpoint(pc)
+		}
+		settle(30 * time.Minute)
+		all := w.truths()
+		for _, x := range w.execs {
+			execs++
+			for _, pc := range gone {
+				require.Zero(w.t, w.starts.runs[x.id+" "+pc], "%s ran exec %s, which was killed while it was away", pc, x.id)
+				away++
+			}
+			for _, pc := range w.pcs {
+				require.LessOrEqual(w.t, w.starts.runs[x.id+" "+pc], 1)
+				if at, ran := w.starts.at[x.id+" "+pc]; ran && at.After(x.killed.Add(10*time.Second)) && w.t.Failed() == false {
+					require.Fail(w.t, "ran after the kill", "%s began exec %s at %s, killed at %s", pc, x.id, at, x.killed)
+				}
+			}
+			require.Equal(w.t, events.OutcomeKilled, all[x.id].outcome)
+		}
+		w.requireNothingLeft(func(*truth) bool { return true }, all)
+		w.requireTruth(all)
+	})
+	if ok {
+		t.Logf("PROVED %s: %d execs killed, %d times an endpoint was away, none ran, seed %d", t.Name(), execs, away, seed)
+	}
+}
+
+// TestProveTwoSchedulers lets two schedulers work at once, each of them stalled now and then for seconds in the middle of
+// its work: what it writes goes out when it wakes. No fact is there twice, no timer is lost, no command is stored twice,
+// and no run is started twice.
+func TestProveTwoSchedulers(t *testing.T) {
+	n, seed := extent(t, 50, 4)
+	var stalls, commands, runs int
+	ok := theatres(t, n, seed, 8, func(w *theatre) {
+		s, stored := w.stall()
+		stalls, commands, runs = stalls+s, commands+stored, runs+len(w.starts.runs)
+		all := w.truths()
+		w.requireOnce(all)
+		for _, x := range w.execs {
+			require.Equal(w.t, 1, all[x.id].facts["expired.v1"], "exec %s", x.id)
+		}
+		w.requireTruth(all)
+	})
+	if ok {
+		t.Logf("PROVED %s: %d rollouts, %d stalls, %d commands, %d runs, seed %d", t.Name(), n*rolloutsAtOnce, stalls, commands, runs, seed)
+	}
+}
+
+// stall lets rollouts go their way under two schedulers that stall.
+func (w *theatre) stall() (stalls, stored int) {
+	w.stop("scheduler-a")
+	ways := []*sleeper{{broker: w.broker}, {broker: w.broker}}
+	for i, way := range ways {
+		w.run(fmt.Sprintf("sleeper-%d", i), way, func(ctx context.Context, b *bus.Bus) error {
+			return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{Bus: b, Logger: quiet(w.t)})
+		})
+	}
+	ids := w.watchCommands()
+	script := rand.New(rand.NewPCG(w.seed, 23))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range rolloutsAtOnce {
+			time.Sleep(time.Duration(script.Int64N(int64(20 * time.Second))))
+			p := w.waves()
+			for k := range p.Rollout.Waves {
+				p.Rollout.Waves[k].Pause = false
+			}
+			w.exec(p)
+		}
+	}()
+	for until := time.Now().Add(5 * time.Minute); time.Now().Before(until); {
+		settle(time.Duration(script.Int64N(int64(4 * time.Second))))
+		way := ways[script.IntN(2)]
+		way.sleep()
+		stalls++
+		settle(time.Duration(script.Int64N(int64(8 * time.Second))))
+		way.wake()
+	}
+	<-done
+	settle(40 * time.Minute)
+	for id, n := range ids() {
+		require.Equal(w.t, 1, n, "command %s was stored %d times", id, n)
+		stored++
+	}
+	return stalls, stored
+}
+
+// watchCommands counts what is stored in EXEC, by message id.
+func (w *theatre) watchCommands() func() map[string]int {
+	b := bustest.Dial(w.t, w.broker)
+	var mu sync.Mutex
+	ids := map[string]int{}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Follow(ctx, bus.FollowConfig{Stream: events.StreamExec}, func(_ context.Context, batch []bus.RawMsg) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, m := range batch {
+				ids[m.Header[events.HeaderMsgID][0]]++
+			}
+			return nil
+		})
+	}()
+	return func() map[string]int {
+		cancel()
+		require.NoError(w.t, <-ended)
+		return ids
+	}
+}
+
+// sleeper is a way to the broker on which everything stands still for a while, as for a process that is suspended.
+type sleeper struct {
+	broker *broker.Broker
+	mu     sync.Mutex
+	asleep chan struct{} // closed when it wakes; nil while awake
+}
+
+func (s *sleeper) sleep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep = make(chan struct{})
+}
+
+func (s *sleeper) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.asleep)
+	s.asleep = nil
+}
+
+func (s *sleeper) wait() {
+	s.mu.Lock()
+	asleep := s.asleep
+	s.mu.Unlock()
+	if asleep != nil {
+		<-asleep
+	}
+}
+
+func (s *sleeper) InProcessConn() (net.Conn, error) {
+	s.wait()
+	c, err := s.broker.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return drowsy{c, s}, nil
+}
+
+type drowsy struct {
+	net.Conn
+	sleeper *sleeper
+}
+
+func (d drowsy) Write(p []byte) (int, error) {
+	d.sleeper.wait()
+	return d.Conn.Write(p)
+}
+
+func (d drowsy) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	d.sleeper.wait()
+	return n, err
+}
+
+// TestProveTruth plays one of each and compares the read model with the fold of the log.
+func TestProveTruth(t *testing.T) {
+	n, seed := extent(t, 30, 1)
+	targets := 0
+	for name, play := range map[string]func(*theatre){
+		"waves": func(w *theatre) { w.perform() }, "budgets": func(w *theatre) { w.budgets() }, "stalls": func(w *theatre) { w.stall() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			theatres(t, n, seed, 8, func(w *theatre) {
+				play(w)
+				all := w.truths()
+				w.requireTruth(all)
+				for _, x := range all {
+					targets += len(x.targets)
+				}
+			})
+		})
+	}
+	if !t.Failed() {
+		t.Logf("PROVED %s: %d targets of %d execs, seed %d", t.Name(), targets, 3*n*rolloutsAtOnce, seed)
+	}
+}
