@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -280,11 +281,13 @@ func (w *theatre) watchCommands() func() map[string]int {
 	}
 }
 
-// sleeper is a way to the broker on which everything stands still for a while, as for a process that is suspended.
+// sleeper is a way to the broker on which everything stands still for a while: what is written goes out when it wakes,
+// and what has come is read then.
 type sleeper struct {
 	broker *broker.Broker
 	mu     sync.Mutex
 	asleep chan struct{} // closed when it wakes; nil while awake
+	held   []func()
 }
 
 func (s *sleeper) sleep() {
@@ -296,21 +299,14 @@ func (s *sleeper) sleep() {
 func (s *sleeper) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.asleep)
-	s.asleep = nil
-}
-
-func (s *sleeper) wait() {
-	s.mu.Lock()
-	asleep := s.asleep
-	s.mu.Unlock()
-	if asleep != nil {
-		<-asleep
+	for _, write := range s.held {
+		write()
 	}
+	close(s.asleep)
+	s.asleep, s.held = nil, nil
 }
 
 func (s *sleeper) InProcessConn() (net.Conn, error) {
-	s.wait()
 	c, err := s.broker.InProcessConn()
 	if err != nil {
 		return nil, err
@@ -323,14 +319,26 @@ type drowsy struct {
 	sleeper *sleeper
 }
 
+// Write never blocks while it sleeps: the client writes under a lock.
 func (d drowsy) Write(p []byte) (int, error) {
-	d.sleeper.wait()
-	return d.Conn.Write(p)
+	d.sleeper.mu.Lock()
+	defer d.sleeper.mu.Unlock()
+	if d.sleeper.asleep == nil {
+		return d.Conn.Write(p)
+	}
+	copied := bytes.Clone(p)
+	d.sleeper.held = append(d.sleeper.held, func() { _, _ = d.Conn.Write(copied) })
+	return len(p), nil
 }
 
 func (d drowsy) Read(p []byte) (int, error) {
 	n, err := d.Conn.Read(p)
-	d.sleeper.wait()
+	d.sleeper.mu.Lock()
+	asleep := d.sleeper.asleep
+	d.sleeper.mu.Unlock()
+	if asleep != nil {
+		<-asleep
+	}
 	return n, err
 }
 
