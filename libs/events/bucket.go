@@ -34,6 +34,13 @@ const (
 	StoreSchedulerState = "scheduler_state"
 )
 
+// ExecScriptPrefix begins the names of objects in StoreScripts that are the scheduler's: long scripts of execs. They are
+// nobody's to list or to name in a manifest.
+const ExecScriptPrefix = "_exec/"
+
+// ExecScript is the object of an exec's own script.
+func ExecScript(execID string) string { return ExecScriptPrefix + execID }
+
 // Bucket declares one key-value bucket.
 type Bucket struct {
 	Name         string

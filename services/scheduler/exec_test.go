@@ -1,14 +1,19 @@
 package scheduler_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"kanade/libs/bus"
 	"kanade/libs/catalog"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/scheduler"
 )
 
@@ -47,5 +52,48 @@ func TestExecGoesItsWay(t *testing.T) {
 		pass(time.Second)
 		require.Equal(t, []string{"requested", "planned", "closed"}, w.types("z"))
 		require.Equal(t, events.ReasonNoTarget, of[events.ExecClosed](w.facts(events.AggregateExec, "z"))[0].Reason)
+	})
+}
+
+// A long script to many endpoints is stored once, and gone when the exec's time is up.
+func TestLongScriptTravelsAsObject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		pcs := make([]string, 40)
+		for i := range pcs {
+			pcs[i] = fmt.Sprintf("pc%d", i)
+		}
+		body := strings.Repeat("x", 64<<10)
+		long := func(r *events.ExecRequested) {
+			deadline := time.Now().Add(time.Hour)
+			r.Script.Body, r.DeadlineAt = body, &deadline
+		}
+		var heard []wire.Command
+		_, err := w.bus.Conn().Subscribe("commands.>", func(m *nats.Msg) {
+			c, err := wire.DecodeCommand(m.Data)
+			if err != nil {
+				t.Error(err)
+			}
+			heard = append(heard, c)
+		})
+		require.NoError(t, err)
+		w.exec("few", catalog.Target{PCs: pcs[:3]}, long)
+		pass(time.Second)
+		require.Len(t, heard, 3)
+		require.Equal(t, body, heard[0].Script)
+		w.exec("many", catalog.Target{PCs: pcs}, long)
+		pass(time.Second)
+		require.Len(t, heard, 43)
+		c := heard[3]
+		require.Empty(t, c.Script)
+		object, err := w.bus.GetObject(t.Context(), events.StoreScripts, c.ScriptObject, 1<<20)
+		require.NoError(t, err)
+		require.Equal(t, body, string(object.Data))
+		require.Equal(t, wire.HexDigest(object.Digest), c.ScriptObjectSHA256)
+		pass(2 * time.Hour)
+		require.Contains(t, w.types("many"), "expired")
+		_, err = w.bus.GetObject(t.Context(), events.StoreScripts, c.ScriptObject, 1<<20)
+		require.ErrorIs(t, err, bus.ErrNotFound)
 	})
 }

@@ -48,7 +48,8 @@ func objectOf(o bus.ObjectInfo) object {
 	return x
 }
 
-// listObjects answers the newest first. Keys without a version are nobody's script.
+// listObjects answers the newest first. Keys without a version are nobody's script,
+// and those of execs are the scheduler's.
 func (s *server) listObjects(w http.ResponseWriter, r *http.Request, _ string) error {
 	type dated struct {
 		object
@@ -66,7 +67,7 @@ func (s *server) listObjects(w http.ResponseWriter, r *http.Request, _ string) e
 	})
 	answer := []dated{}
 	for _, o := range list {
-		if !strings.Contains(o.Name, "/") {
+		if !strings.Contains(o.Name, "/") || strings.HasPrefix(o.Name, events.ExecScriptPrefix) {
 			continue
 		}
 		at := o.StoredAt.Format("2006-01-02T15:04:05.999999999-07:00")

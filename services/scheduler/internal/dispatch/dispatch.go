@@ -198,7 +198,14 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, r events.WaveReleased, r
 	if err := d.pin(ctx, x); err != nil {
 		return err
 	}
-	commands := fanout.Commands(*x.requested, plan, *x.planned, r)
+	ids, _ := fanout.Part(*x.planned, r)
+	request := *x.requested
+	if len(x.planned.Subjects) == 0 {
+		if request, err = d.carried(ctx, x, len(ids)); err != nil {
+			return err
+		}
+	}
+	commands := fanout.Commands(request, plan, *x.planned, r)
 	missing := commands
 	if resumed {
 		sent, err := d.sent(ctx, x.id, r.ExecStreamSequence)

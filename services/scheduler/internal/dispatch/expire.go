@@ -25,7 +25,7 @@ func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
 				return err
 			}
 		}
-		return d.remove(ctx, x, false)
+		return errors.Join(d.remove(ctx, x, false), d.forget(ctx, x))
 	})
 	if errors.Is(err, errNoRequest) {
 		if _, known, askErr := d.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateExec, t.Key)); askErr != nil || known {
