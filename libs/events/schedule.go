@@ -40,6 +40,11 @@ const (
 	TickReasonNoTarget   = "no_target"
 	TickReasonLate       = "late"
 	TickReasonSuperseded = "superseded"
+	// The fleet is frozen. The job can't be run as the schedule asks: its inputs, or a key that is not carried out. The job's
+	// script object is not there.
+	TickReasonFrozen       = "frozen"
+	TickReasonJobUnfit     = "job_unfit"
+	TickReasonScriptObject = "script_object"
 )
 
 // ScheduleTicked is one nominal tick, or a run of consecutive ones with the same outcome and no exec.

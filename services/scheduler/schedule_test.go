@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"kanade/libs/bus"
 	"kanade/libs/bus/bustest"
+	"kanade/libs/catalog"
 	"kanade/libs/events"
 	"kanade/services/scheduler"
 )
@@ -238,5 +240,55 @@ func TestStaleTimers(t *testing.T) {
 		for i, x := range w.ledger("s")[1:] {
 			require.Equal(t, w.ledger("s")[i].From.Add(10*time.Minute), x.From)
 		}
+	})
+}
+
+// A tick carries the whole plan of its schedule: waves, jitter, budgets, retries.
+func TestTickCarriesThePlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.agent("pc1", nil)
+		w.agent("pc2", nil)
+		w.job("job", "1")
+		pass(time.Second)
+		w.schedule("nightly", `when: {calendar: {at: '00:05'}}
+target: {pcs: [pc1, pc2]}
+tz: utc
+jitter: 5s
+max_failures: 1
+on_failure: {retry: {max: 2, backoff: 10s}}
+rollout: {strategy: wave, waves: [{count: 1, delay: 0s}, {percent: 100, after: previous, delay: 30s}]}`)
+		pass(10 * time.Minute)
+		ticks := w.ledger("nightly")
+		require.Len(t, ticks, 1)
+		require.Equal(t, &events.Retry{Max: 2, BackoffSecs: 10}, ticks[0].Exec.Retry)
+		facts := w.facts(events.AggregateExec, ticks[0].Exec.ExecID)
+		plan := of[events.ExecPlanned](facts)[0]
+		require.Len(t, plan.Waves, 2)
+		require.Equal(t, 1, *plan.MaxFailures)
+		released := of[events.WaveReleased](facts)
+		require.Len(t, released, 2)
+		require.Equal(t, events.OutcomeSucceeded, of[events.ExecClosed](facts)[0].Outcome)
+		require.Len(t, of[events.WaveDispatched](facts), 2)
+	})
+}
+
+// A job whose script object is gone, or that can't be run as the schedule asks, skips the tick with the reason.
+func TestTickOfUnfitJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		m, err := catalog.ParseManifest([]byte("id: job\nversion: '1'\nexecute: {shell: sh, script_object: a/1, timeout: 30s}\n"), catalog.YAML)
+		require.NoError(t, err)
+		doc, err := m.Document()
+		require.NoError(t, err)
+		w.append(events.JobSaved{ID: "job", Version: "1", DocumentRevision: events.DocumentRevision{Document: doc, Hash: catalog.Hash(doc)}})
+		w.schedule("often", "when: {cron: '*/5 * * * *'}\ntarget: {all: true}\ntz: utc")
+		pass(6 * time.Minute)
+		requireLedger(t, w, "often", "01 00:05 skipped script_object")
+		require.NoError(t, w.bus.PutObject(t.Context(), events.StoreScripts, "a/1", strings.NewReader("true")))
+		pass(5 * time.Minute)
+		require.NotEmpty(t, w.ledger("often")[1].Exec.Script.ObjectSHA256)
 	})
 }

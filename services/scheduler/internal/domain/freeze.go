@@ -6,9 +6,6 @@ import (
 	"kanade/libs/events"
 )
 
-// TickReasonFrozen is the reason of a tick that a freeze held back.
-const TickReasonFrozen = "frozen"
-
 // Freeze is the freeze of the fleet: schedules do not fire while it lasts. The zero value is none.
 type Freeze struct {
 	// Saved is nil when there is none.

@@ -68,7 +68,7 @@ func passed(spec *catalog.Schedule, at, now time.Time, frozen bool) (events.Tick
 	case !spec.Enabled:
 		return events.TickSkipped, events.TickReasonDisabled
 	case frozen:
-		return events.TickSkipped, TickReasonFrozen
+		return events.TickSkipped, events.TickReasonFrozen
 	case now.Sub(at) > spec.CatchUpLimit():
 		return events.TickMissed, events.TickReasonLate
 	default:
@@ -80,7 +80,7 @@ func passed(spec *catalog.Schedule, at, now time.Time, frozen bool) (events.Tick
 func fire(at, now time.Time, frozen, busy bool) (events.TickOutcome, string) {
 	switch {
 	case frozen:
-		return events.TickSkipped, TickReasonFrozen
+		return events.TickSkipped, events.TickReasonFrozen
 	case busy:
 		return events.TickSkipped, events.TickReasonOverlap
 	case now.Sub(at) > OnTime:
@@ -120,15 +120,17 @@ func NextTick(s *Schedule, local *time.Location) (at time.Time, version uint64, 
 
 // Request is the exec of a tick: the job as it is now, the schedule's plan, and a deadline at the next nominal time, so
 // that an endpoint that returns runs the newest tick and not last week's.
-func Request(t Tick, scheduleID string, job events.JobSaved, jobSeq uint64, script events.Script, target catalog.Target, deadline time.Time) (events.ExecRequested, error) {
-	plan, err := (&catalog.Plan{Target: target}).Document()
+func Request(t Tick, scheduleID string, job events.JobSaved, jobSeq uint64, script events.Script, plan catalog.Plan, deadline time.Time) (events.ExecRequested, error) {
+	plan.DeadlineAt = nil // the tick's takes its place
+	document, err := plan.Document()
 	if err != nil {
 		return events.ExecRequested{}, err
 	}
 	nominal := t.To
 	return events.ExecRequested{
 		ExecID: FireID(scheduleID, nominal), JobID: job.ID, Version: job.Version, JobSequence: jobSeq, JobHash: job.Hash,
-		Script: script, Plan: plan, ScheduleID: scheduleID, Nominal: &nominal, DeadlineAt: &deadline,
+		Script: script, Plan: document, ScheduleID: scheduleID, Nominal: &nominal, DeadlineAt: &deadline,
+		Retry: t.Version.spec.RetryPolicy().Resolve(),
 	}, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"kanade/libs/catalog"
 	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/scheduler/internal/domain"
 	"kanade/services/scheduler/internal/supervisor"
 )
@@ -86,7 +87,7 @@ func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
 type tick struct {
 	domain.Tick
 	jobID    string
-	target   catalog.Target
+	plan     catalog.Plan
 	deadline time.Time
 }
 
@@ -100,15 +101,17 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 		if !ok {
 			deadline = d.To.Add(fanout.KeepCommands)
 		}
-		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, target: spec.Target, deadline: deadline})
+		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, plan: spec.Plan, deadline: deadline})
 	}
 	minute := now.Truncate(time.Minute)
 	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 && !s.Freeze.At(now, s.Local()) {
 		v := *x.Current()
 		every, _ := v.Spec().Every()
+		plan := v.Spec().Plan
+		plan.Target, plan.Rollout = catalog.Target{PCs: due}, nil
 		ticks = append(ticks, tick{
 			Tick:  domain.Tick{Version: v, Outcome: events.TickFired, From: minute, To: minute, Count: 1},
-			jobID: v.Spec().JobID, target: catalog.Target{PCs: due}, deadline: minute.Add(every),
+			jobID: v.Spec().JobID, plan: plan, deadline: minute.Add(every),
 		})
 	}
 	return ticks
@@ -119,12 +122,12 @@ func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64,
 		ID: id, ScheduleSequence: t.Version.Seq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
 	}
 	if t.Fires() {
-		exec, err := k.request(ctx, id, t)
+		exec, unfit, err := k.request(ctx, id, t)
 		if err != nil {
 			return 0, err
 		}
 		if p.Exec = exec; exec == nil {
-			p.Outcome, p.Reason = events.TickSkipped, events.TickReasonJobGone
+			p.Outcome, p.Reason = events.TickSkipped, unfit
 		}
 	}
 	e, err := events.New(p, events.Meta{
@@ -137,32 +140,57 @@ func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64,
 	return k.bus.Append(ctx, e, expected)
 }
 
-// request is the exec of a tick; nil when the job is gone.
-func (k *Ticker) request(ctx context.Context, scheduleID string, t tick) (*events.ExecRequested, error) {
+// request is the exec of a tick, or the reason for which there is none.
+func (k *Ticker) request(ctx context.Context, scheduleID string, t tick) (exec *events.ExecRequested, unfit string, err error) {
 	stored, ok, err := k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, t.jobID))
 	if err != nil {
-		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
 	}
 	if !ok {
-		return nil, nil
+		return nil, events.TickReasonJobGone, nil
 	}
 	payload, err := stored.Payload()
 	if err != nil {
-		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
 	}
 	job, ok := payload.(events.JobSaved)
 	if !ok {
-		return nil, nil
+		return nil, events.TickReasonJobGone, nil
 	}
 	manifest, err := catalog.ParseManifestDocument(job.DocumentRevision.Document)
 	if err != nil {
-		return nil, fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
 	}
-	exec, err := domain.Request(t.Tick, scheduleID, job, stored.Seq, manifest.Execute.Resolve(), t.target, t.deadline)
+	script, err := manifest.Resolve(t.plan.Params)
+	if err = errors.Join(err, manifest.Unsupported()); err != nil {
+		k.logger.Warn("the job can't be run as the schedule asks", "schedule", scheduleID, "job", t.jobID, "error", err)
+		return nil, events.TickReasonJobUnfit, nil
+	}
+	if unfit, err := k.pin(ctx, &script); err != nil || unfit != "" {
+		return nil, unfit, err
+	}
+	r, err := domain.Request(t.Tick, scheduleID, job, stored.Seq, script, t.plan, t.deadline)
 	if err != nil {
-		return nil, fmt.Errorf("request exec of schedule %s: %w", scheduleID, err)
+		return nil, "", fmt.Errorf("request exec of schedule %s: %w", scheduleID, err)
 	}
-	return &exec, nil
+	return &r, "", nil
+}
+
+// pin writes the digest of the script object that is there now into the script.
+func (k *Ticker) pin(ctx context.Context, s *events.Script) (unfit string, err error) {
+	if s.Object == "" {
+		return "", nil
+	}
+	info, err := k.bus.StatObject(ctx, events.StoreScripts, s.Object)
+	switch {
+	case errors.Is(err, bus.ErrNotFound), errors.Is(err, bus.ErrDeleted), err == nil && info.Digest == nil:
+		k.logger.Warn("the script object can't be used", "object", s.Object, "error", err)
+		return events.TickReasonScriptObject, nil
+	case err != nil:
+		return "", err
+	}
+	s.ObjectSHA256 = wire.HexDigest(*info.Digest)
+	return "", nil
 }
 
 // Fired handles a tick: one that fired has its ExecRequested copied to the exec's own subject, once.
