@@ -294,3 +294,36 @@ func TestRetry(t *testing.T) {
 	s.write(http.MethodDelete, "/api/jobs/hello", "")
 	require.Equal(t, http.StatusNotFound, s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/retry", "").status, "what runs is the job of today")
 }
+
+// TestKillOfWhatGoesOutInParts: an exec whose facts come faster than anybody can read them is stopped all the same.
+func TestKillOfWhatGoesOutInParts(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	s.job()
+	e := s.exec("hello", `{"rollout":{"waves":[{"pcs":["pc-01"],"delay":"0s"},{"pcs":["pc-02"],"pause":true}]},"max_parallel":1}`)
+	s.waves(e.ExecID, "pc-01", "pc-02")
+	part := func(n int) { s.append(events.WaveReleased{ExecID: e.ExecID, From: n, To: n + 1}) }
+	for n := range 2500 {
+		part(n)
+	}
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 2500; ; n++ {
+			select {
+			case <-stop:
+				stopped <- n
+				return
+			default:
+				part(n)
+			}
+		}
+	}()
+	var released struct{ Wave int }
+	out := s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/release", "")
+	killed := s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/kill", "")
+	close(stop)
+	t.Logf("%d parts were out in the end", <-stopped)
+	out.into(t, &released)
+	require.Equal(t, 1, released.Wave)
+	require.Equal(t, http.StatusOK, killed.status, killed.text())
+	require.Equal(t, events.ExecKilled{ExecID: e.ExecID}, s.fact(killed.sequence(t)))
+}

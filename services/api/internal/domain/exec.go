@@ -124,12 +124,11 @@ func AudienceOf(p *catalog.Plan) Audience {
 			a.PCs = append(a.PCs, w.PCs...)
 		}
 	}
-	a.Groups, a.PCs = Unique(a.Groups), Unique(a.PCs)
+	a.Groups, a.PCs = unique(a.Groups), unique(a.PCs)
 	return a
 }
 
-// Unique is a list of names sorted, each once.
-func Unique(names []string) []string {
+func unique(names []string) []string {
 	sorted := slices.Sorted(slices.Values(names))
 	return slices.Compact(sorted)
 }

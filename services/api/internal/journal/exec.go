@@ -91,7 +91,7 @@ func (j *Journal) requested(ctx context.Context, execID string) (events.ExecRequ
 		return events.ExecRequested{}, err
 	}
 	defer cancel()
-	x, err := j.exec(ctx, execID)
+	x, err := j.exec(ctx, execID, nil)
 	if err == nil && x.Requested == nil {
 		err = domain.NoExec(execID)
 	}

@@ -30,7 +30,7 @@ func (j *Journal) ClearFreeze(ctx context.Context, c Caller) (uint64, error) {
 }
 
 func (j *Journal) writeFreeze(ctx context.Context, c Caller, fact string, decide func(domain.Freeze) events.Payload) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateFreeze, events.FleetID, fact}, func(ctx context.Context) (decision, error) {
+	return j.write(ctx, c, subject{aggregate: events.AggregateFreeze, id: events.FleetID, fact: fact}, func(ctx context.Context) (decision, error) {
 		last, ok, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateFreeze, events.FleetID))
 		if err != nil {
 			return decision{}, err

@@ -32,7 +32,7 @@ func (j *Journal) LeaveGroup(ctx context.Context, c Caller, pcID, group string) 
 func (j *Journal) group(
 	ctx context.Context, c Caller, pcID string, decide func(current []string) (*events.AgentGrouped, error),
 ) (groups []string, seq uint64, err error) {
-	seq, err = j.write(ctx, c, subject{events.AggregateAgent, pcID, factGrouped}, func(ctx context.Context) (decision, error) {
+	seq, err = j.write(ctx, c, subject{aggregate: events.AggregateAgent, id: pcID, fact: factGrouped}, func(ctx context.Context) (decision, error) {
 		cur, at, last, err := j.groups(ctx, pcID)
 		if err != nil {
 			return decision{}, err

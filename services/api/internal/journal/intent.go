@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"time"
+	"slices"
+
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -66,8 +69,13 @@ func (j *Journal) waveOf(ctx context.Context, id string, seq uint64) (int, error
 func (j *Journal) intent(
 	ctx context.Context, c Caller, id, fact string, decide func(domain.Exec) (domain.Intent, error),
 ) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateExec, id, fact}, func(ctx context.Context) (decision, error) {
-		x, err := j.exec(ctx, id)
+	s := subject{aggregate: events.AggregateExec, id: id, fact: fact, insistent: true}
+	var waves *waveFacts
+	if fact == factAdvanced {
+		waves = &waveFacts{id: id, next: map[string]uint64{}}
+	}
+	return j.write(ctx, c, s, func(ctx context.Context) (decision, error) {
+		x, err := j.exec(ctx, id, waves)
 		if err != nil {
 			return decision{}, err
 		}
@@ -76,36 +84,84 @@ func (j *Journal) intent(
 	})
 }
 
-// laggingFor is the pause before a follower that lags is asked again.
-const laggingFor = 20 * time.Millisecond
-
-// exec folds an exec strongly. The leader says how far its facts go; whoever gives them must have come as far, because a
-// refusal is no append that would be checked.
-func (j *Journal) exec(ctx context.Context, id string) (domain.Exec, error) {
+// exec folds an exec strongly, from the newest fact of each kind: one that goes out in parts may have a fact for each of
+// its endpoints. Its waves are read only where waves is not nil.
+func (j *Journal) exec(ctx context.Context, id string, waves *waveFacts) (domain.Exec, error) {
 	var x domain.Exec
-	last, ok, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateExec, id))
-	if err != nil || !ok {
+	fail := func(err error) (domain.Exec, error) { return x, fmt.Errorf("read exec %s: %w", id, err) }
+	// The first facts never change; they may be large, and time passes.
+	first, err := j.lastFacts(ctx, id, factRequested)
+	if err != nil || len(first) == 0 {
 		return x, err
 	}
-	for {
-		facts, err := j.bus.Load(ctx, events.AggregateExec, id, x.Last)
+	last, _, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateExec, id))
+	if err != nil {
+		return fail(err)
+	}
+	facts, err := j.lastFacts(ctx, id, factKilled, factCancelled, factHalted, factClosed, factExpired, factPaused, factResumed)
+	if err != nil {
+		return fail(err)
+	}
+	facts = append(first, facts...)
+	if waves != nil {
+		if err := waves.read(ctx, j.bus); err != nil {
+			return fail(err)
+		}
+		facts = append(facts, waves.facts...)
+	}
+	slices.SortFunc(facts, func(a, b bus.Stored) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, f := range facts {
+		p, err := f.Payload()
 		if err != nil {
-			return x, err
+			return fail(err)
 		}
-		for _, f := range facts {
-			p, err := f.Payload()
-			if err != nil {
-				return x, fmt.Errorf("read exec %s at %d: %w", id, f.Seq, err)
-			}
-			x.Apply(p, f.Seq)
+		x.Apply(p, f.Seq)
+	}
+	x.Last = last.Seq
+	return x, nil
+}
+
+// lastFacts reads the newest fact of each kind that there is one of.
+func (j *Journal) lastFacts(ctx context.Context, id string, kinds ...string) ([]bus.Stored, error) {
+	var facts []bus.Stored
+	for _, kind := range kinds {
+		s, ok, err := j.bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateExec, id, kind))
+		if err != nil {
+			return nil, err
 		}
-		if x.Last >= last.Seq {
-			return x, nil
-		}
-		select {
-		case <-ctx.Done():
-			return x, fmt.Errorf("read exec %s: %w: %w", id, bus.ErrUnavailable, ctx.Err())
-		case <-time.After(laggingFor):
+		if ok {
+			facts = append(facts, s)
 		}
 	}
+	return facts, nil
+}
+
+// waveFacts are the plan of an exec and everything that lets a wave of it go out, as far as it has been read.
+type waveFacts struct {
+	id    string
+	facts []bus.Stored
+	next  map[string]uint64
+}
+
+// read goes on to the end, in pages.
+func (w *waveFacts) read(ctx context.Context, b *bus.Bus) error {
+	const page = 1000
+	for _, kind := range []string{factPlanned, factReleased, factAdvanced} {
+		filter := jetstreamext.GetBatchSubject(events.FactSubject(events.AggregateExec, w.id, kind))
+		for got := page; got == page; { // less than a page is all there was: others may write faster than this reads
+			got = 0
+			for m, err := range b.Batch(ctx, events.StreamLog, page, filter, jetstreamext.GetBatchSeq(w.next[kind]+1)) {
+				if err != nil {
+					return err
+				}
+				s, err := bus.RawMsg{Subject: m.Subject, Seq: m.Sequence, Time: m.Time.UTC(), Header: m.Header, Data: m.Data}.Stored()
+				if err != nil {
+					return err
+				}
+				w.next[kind], w.facts = m.Sequence, append(w.facts, s)
+				got++
+			}
+		}
+	}
+	return nil
 }

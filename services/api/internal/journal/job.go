@@ -10,7 +10,7 @@ import (
 
 // SaveJob stores a manifest.
 func (j *Journal) SaveJob(ctx context.Context, c Caller, m *catalog.Manifest, text string, t catalog.SourceType) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateJob, m.ID, factSaved}, func(ctx context.Context) (decision, error) {
+	return j.write(ctx, c, subject{aggregate: events.AggregateJob, id: m.ID, fact: factSaved}, func(ctx context.Context) (decision, error) {
 		cur, err := j.job(ctx, m.ID)
 		if err != nil {
 			return decision{}, err
@@ -29,7 +29,7 @@ func (j *Journal) SaveJob(ctx context.Context, c Caller, m *catalog.Manifest, te
 func (j *Journal) DeleteJob(
 	ctx context.Context, c Caller, id string, namedBy func(ctx context.Context, sequence uint64) ([]string, error),
 ) (uint64, error) {
-	deleted, err := j.write(ctx, c, subject{events.AggregateJob, id, factDeleted}, func(ctx context.Context) (decision, error) {
+	deleted, err := j.write(ctx, c, subject{aggregate: events.AggregateJob, id: id, fact: factDeleted}, func(ctx context.Context) (decision, error) {
 		cur, err := j.job(ctx, id)
 		if err != nil {
 			return decision{}, err

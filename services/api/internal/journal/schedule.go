@@ -64,7 +64,7 @@ func (j *Journal) EnableSchedule(ctx context.Context, c Caller, id string, enabl
 func (j *Journal) writeSchedule(
 	ctx context.Context, c Caller, id, fact string, decide func(context.Context, domain.Schedule) (events.Payload, error),
 ) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateSchedule, id, fact}, func(ctx context.Context) (decision, error) {
+	return j.write(ctx, c, subject{aggregate: events.AggregateSchedule, id: id, fact: fact}, func(ctx context.Context) (decision, error) {
 		cur, err := current[events.ScheduleSaved](ctx, j.bus, events.AggregateSchedule, id)
 		if err != nil {
 			return decision{}, err

@@ -30,7 +30,7 @@ func (j *Journal) UnrevokeScript(ctx context.Context, c Caller, jobID, reason st
 func (j *Journal) writeScript(
 	ctx context.Context, c Caller, jobID, fact string, decide func(context.Context, domain.Script) (events.Payload, error),
 ) (uint64, error) {
-	return j.write(ctx, c, subject{events.AggregateScript, jobID, fact}, func(ctx context.Context) (decision, error) {
+	return j.write(ctx, c, subject{aggregate: events.AggregateScript, id: jobID, fact: fact}, func(ctx context.Context) (decision, error) {
 		last, _, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateScript, jobID))
 		if err != nil {
 			return decision{}, err

@@ -45,17 +45,15 @@ func (s *server) retried(ctx context.Context, execID string, retry domain.Retry,
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
+	rows, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: execID, Limit: readmodel.All})
+	if err != nil {
+		return nil, err
+	}
 	var pcs []string
-	for _, state := range retry.Wanted() {
-		rows, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: execID, State: state, Limit: readmodel.All})
-		if err != nil {
-			return nil, err
-		}
-		for i := range rows {
-			if retry.Takes(rows[i].Target) {
-				pcs = append(pcs, rows[i].PCID)
-			}
+	for i := range rows {
+		if retry.Takes(rows[i].Target) {
+			pcs = append(pcs, rows[i].PCID)
 		}
 	}
-	return domain.Unique(pcs), nil
+	return pcs, nil
 }
