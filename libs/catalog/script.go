@@ -13,7 +13,7 @@ import (
 // error is an *[Error] of kind Invalid whose paths begin with params.
 func (m *Manifest) Resolve(params map[string]jsontext.Value) (events.Script, error) {
 	var p problems
-	s := m.Execute.Resolve()
+	s := m.Execute.resolve()
 	s.Env = m.Execute.environment(&p, params)
 	if m.Staleness.Mode != Cached {
 		s.Staleness = string(m.Staleness.Mode)
@@ -24,9 +24,9 @@ func (m *Manifest) Resolve(params map[string]jsontext.Value) (events.Script, err
 	return s, p.err()
 }
 
-// Resolve is the part of [Manifest.Resolve] that depends on nothing else. The manifest's script is inline or an object:
+// resolve is the part of [Manifest.Resolve] that depends on nothing else. The manifest's script is inline or an object:
 // script files were inlined before the manifest was stored.
-func (e *Execute) Resolve() events.Script {
+func (e *Execute) resolve() events.Script {
 	s := events.Script{
 		Shell: string(e.Shell), Body: e.Script, TimeoutSecs: uint64(e.TimeoutSecs()), RunAs: string(e.RunAs), Cwd: e.Cwd,
 		Env: e.Env, Args: e.Args,

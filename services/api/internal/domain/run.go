@@ -94,6 +94,10 @@ func (r Run) Request(x ExecRequest) (events.ExecRequested, error) {
 			return none, refuseRun(err)
 		}
 	}
+	script, err := m.Resolve(nil)
+	if err != nil {
+		return none, refuseRun(err)
+	}
 	deadline := x.At.Add(r.Wait()).UTC().Truncate(time.Millisecond)
 	plan := catalog.Plan{Target: catalog.Target{Groups: []string{}, PCs: []string{r.PCID}}, DeadlineAt: &deadline}
 	if secs := r.jitterSecs(); secs > 0 {
@@ -105,7 +109,7 @@ func (r Run) Request(x ExecRequest) (events.ExecRequested, error) {
 		return none, fmt.Errorf("request run on %s: %w", r.PCID, err)
 	}
 	e := events.ExecRequested{
-		ExecID: x.ExecID, JobID: wire.AdHocJobID, Version: wire.AdHocVersion, Script: m.Execute.Resolve(), Plan: doc, DeadlineAt: &deadline, Origin: x.Origin,
+		ExecID: x.ExecID, JobID: wire.AdHocJobID, Version: wire.AdHocVersion, Script: script, Plan: doc, DeadlineAt: &deadline, Origin: x.Origin,
 	}
 	if x.Key != "" {
 		e.IdempotencyKey, e.RequestHash = x.Key, x.BodyHash
