@@ -4,8 +4,8 @@
 // stdout, as tables or with --json as the API's own JSON; progress of a command that prints JSON, notes and errors go to
 // stderr. Every error says what to do next where that is known.
 //
-// Exit codes: 0 done; 1 could not ask (usage, network, refused). `exec --wait` adds 2, some endpoints did not succeed,
-// and 3, nobody answered in the time given.
+// Exit codes: 0 done; 1 could not ask (usage, network, refused). `exec --wait`, `retry --wait` and `run` add 2, some
+// endpoints did not succeed, and 3, nobody answered in the time given.
 package cli
 
 import (
@@ -27,6 +27,18 @@ type grammar struct {
 	Up         upCmd         `cmd:"" help:"Run everything in this process: broker, api, projector, scheduler and an agent."`
 	Job        jobCmd        `cmd:"" help:"Jobs: scripts, and how to run them."`
 	Exec       execCmd       `cmd:"" help:"Run a job on endpoints, and see what happened."`
+	Run        runCmd        `cmd:"" help:"Run a script on one endpoint and wait for it."`
+	Kill       killCmd       `cmd:"" help:"Stop an exec and what runs of it, everywhere."`
+	Cancel     cancelCmd     `cmd:"" help:"Stop an exec; what runs of it goes on."`
+	Pause      pauseCmd      `cmd:"" help:"Hold back the waves of an exec."`
+	Resume     resumeCmd     `cmd:"" help:"Let a paused exec go on."`
+	Release    releaseCmd    `cmd:"" help:"Let a wave of an exec go out now."`
+	Retry      retryCmd      `cmd:"" help:"Run an exec again where it did not succeed."`
+	Explain    explainCmd    `cmd:"" help:"Say why an endpoint did, did not, or did not yet run an exec."`
+	Revoke     revokeCmd     `cmd:"" help:"Keep a job from being run; what has not begun is skipped."`
+	Unrevoke   unrevokeCmd   `cmd:"" help:"Let a revoked job run again."`
+	Freeze     freezeCmd     `cmd:"" help:"The freeze: no schedule of the fleet fires while it lasts."`
+	Script     scriptCmd     `cmd:"" help:"Script objects: scripts that jobs name instead of holding them."`
 	Result     resultCmd     `cmd:"" help:"Results: what each run gave."`
 	Agent      agentCmd      `cmd:"" help:"Endpoints and their agents."`
 	Group      groupCmd      `cmd:"" help:"Groups of endpoints."`

@@ -123,7 +123,7 @@ func completes(t *testing.T, line string) []string {
 func TestCompletionOfWords(t *testing.T) {
 	t.Setenv("KANADE_BACKEND_URL", nowhere(t))
 	require.Equal(t, []string{"schedule"}, completes(t, "kanade sch"))
-	require.ElementsMatch(t, []string{"create", "list", "show", "delete"}, completes(t, "kanade job "))
+	require.ElementsMatch(t, []string{"create", "list", "show", "delete", "kill"}, completes(t, "kanade job "))
 	require.Contains(t, completes(t, "kanade exec hello --"), "--wait")
 	require.Empty(t, completes(t, "kanade job show x"))
 }

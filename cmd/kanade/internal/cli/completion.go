@@ -46,6 +46,7 @@ func complete(ctx context.Context, parser *kong.Kong, a *app) bool {
 	command, err := kongcompletion.Command(parser, kongcompletion.WithPredictors(map[string]shell.Predictor{
 		"job": names("/api/jobs", "", "id"), "schedule": names("/api/schedules", "", "id"),
 		"pc": names("/api/agents", "", "pc_id"), "group": names("/api/groups", "groups", "name"),
+		"exec": names("/api/executions", "", "exec_id"),
 	}))
 	if err != nil {
 		return false

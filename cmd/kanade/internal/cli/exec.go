@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,38 +27,54 @@ func (c *execCmd) Help() string {
 
   kanade exec hello --all --wait
   kanade exec hello --group sales --pc pc-01,pc-02 --wait --timeout 5m
+  kanade exec patch --all --wave percent=10 --wave percent=100,after,delay=30m --max-failures 5 --dry-run
 
 'kanade exec run --help' explains the flags. A job called list, show or run needs the word: kanade exec run list --all.`
 }
 
 type execRunCmd struct {
-	Job            string        `arg:"" help:"Job." predictor:"job"`
-	All            bool          `help:"On every endpoint."`
-	Group          []string      `short:"g" aliases:"groups" help:"On the members of this group; may be given again." predictor:"group"`
-	PC             []string      `name:"pc" short:"p" aliases:"pcs" help:"On this endpoint, be it there or not; may be given again." predictor:"pc"`
-	Wait           bool          `short:"w" help:"Show what happens until the exec has ended. Exit code 0: all succeeded, 2: some did not, 3: nobody answered in time."`
-	Timeout        time.Duration `default:"10m" help:"How long to wait; 0 waits to the end, whenever that is."`
-	IdempotencyKey string        `placeholder:"KEY" help:"The same key runs the job once, however often it is asked for."`
+	Job string `arg:"" help:"Job." predictor:"job"`
+	planFlags
+	DryRun bool   `help:"Show what it would do, endpoint by endpoint; nothing is written."`
+	Key    string `name:"key" aliases:"idempotency-key" placeholder:"KEY" help:"The same key runs the job once, however often it is asked for."`
+	waitFlags
 }
 
+// waitFlags are those of commands that make an exec.
+type waitFlags struct {
+	Wait    bool          `short:"w" help:"Show what happens until the exec has ended. Exit code 0: all succeeded, 2: some did not, 3: nobody answered in time."`
+	Timeout time.Duration `default:"10m" help:"How long to wait; 0 waits to the end, whenever that is."`
+}
+
+// Help is shown below the flags.
+func (c *execRunCmd) Help() string { return waveHelp }
+
 func (c *execRunCmd) Run(ctx context.Context, a *app) error {
-	target := map[string]any{"all": c.All, "groups": orEmpty(c.Group), "pcs": orEmpty(c.PC)}
-	if !c.All && len(c.Group) == 0 && len(c.PC) == 0 {
-		return usageOf("exec run", errors.New("on which endpoints? Say --all, --group GROUP or --pc PC"))
+	if c.DryRun && c.Wait {
+		return usageOf("exec run", errors.New("--dry-run runs nothing, so there is nothing to --wait for"))
 	}
-	body, err := json.Marshal(map[string]any{"target": target})
+	body, err := c.body(time.Now())
 	if err != nil {
-		return err
+		return usageOf("exec run", err)
 	}
+	r := client.Request{
+		Method: http.MethodPost, Path: client.Path("api", "exec", c.Job), Body: body, ContentType: client.JSON, IdempotencyKey: c.Key,
+	}
+	if c.DryRun {
+		r.Query = url.Values{"dry_run": {"true"}}
+		return a.dryRun(ctx, r)
+	}
+	return a.start(ctx, r, c.waitFlags)
+}
+
+// start sends what makes an exec, and says so or waits for its end.
+func (a *app) start(ctx context.Context, r client.Request, w waitFlags) error {
 	api, err := a.client()
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	answer, err := api.Do(ctx, client.Request{
-		Method: http.MethodPost, Path: client.Path("api", "exec", c.Job), Body: body, ContentType: client.JSON,
-		IdempotencyKey: c.IdempotencyKey,
-	})
+	answer, err := api.Do(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -72,13 +86,13 @@ func (c *execRunCmd) Run(ctx context.Context, a *app) error {
 		exec.Sequence = answer.Sequence
 	}
 	switch {
-	case c.Wait:
-		return a.wait(ctx, api, exec, c.Timeout)
+	case w.Wait:
+		return a.wait(ctx, api, exec, w.Timeout)
 	case a.json:
 		return a.printJSON(answer.Body)
 	}
 	fmt.Fprintln(a.out, sentenceOf(exec))
-	fmt.Fprintf(a.out, "See what happens: %s exec show %s\n", executable(), exec.ExecID)
+	fmt.Fprintf(a.out, "See what happens: %s exec show %s --watch\n", executable(), exec.ExecID)
 	return nil
 }
 
@@ -138,92 +152,6 @@ func counts(states map[string]int) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-type execShowCmd struct {
-	ID    string `arg:"" help:"Exec."`
-	State string `help:"Only endpoints in this state." placeholder:"STATE"`
-}
-
-func (c *execShowCmd) Run(ctx context.Context, a *app) error {
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	v, err := readExec(ctx, api, c.ID, c.State, 0)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printValue(v)
-	}
-	return v.print(a.out)
-}
-
-// execView is all that the API says of an exec. The raw documents go out with --json.
-type execView struct {
-	Execution json.RawMessage   `json:"execution"`
-	Targets   []json.RawMessage `json:"targets"`
-	Results   json.RawMessage   `json:"results"`
-}
-
-func readExec(ctx context.Context, api *client.Client, id, state string, minSequence uint64) (v execView, err error) {
-	answer, err := api.Do(ctx, client.Request{Method: http.MethodGet, Path: client.Path("api", "executions", id), MinSequence: minSequence})
-	if err != nil {
-		return v, err
-	}
-	if err := decode("exec "+id, answer.Body, &v); err != nil {
-		return v, err
-	}
-	v.Targets = []json.RawMessage{}
-	q := url.Values{"limit": {"1000"}}
-	setIf(q, "state", state)
-	r := client.Request{Method: http.MethodGet, Path: client.Path("api", "executions", id, "targets"), Query: q, MinSequence: minSequence}
-	err = api.Pages(ctx, r, func(body []byte) error {
-		var page []json.RawMessage
-		if err := decode("targets", body, &page); err != nil {
-			return err
-		}
-		v.Targets = append(v.Targets, page...)
-		return nil
-	})
-	return v, err
-}
-
-func (v execView) print(w io.Writer) error {
-	var e client.Execution
-	if err := decode("exec", v.Execution, &e); err != nil {
-		return err
-	}
-	f := newTable(w, "exec", e.ExecID)
-	f.row("job", e.JobID+" "+e.Version)
-	f.row("asked", cell(e.InitiatedAt)+" by "+by(e))
-	f.row("status", e.Status)
-	f.row("outcome", strings.TrimSpace(e.Outcome+" "+e.Reason))
-	f.row("expected", counts(e.Totals.Expected))
-	if others := counts(e.Totals.Others); others != "" {
-		f.row("others", others)
-	}
-	f.row("expires", e.ExpiresAt)
-	f.row("log", e.Sequence)
-	if err := f.end(); err != nil || len(v.Targets) == 0 {
-		return err
-	}
-	fmt.Fprintln(w)
-	return v.printTargets(w)
-}
-
-func (v execView) printTargets(w io.Writer) error {
-	t := newTable(w, "PC", "STATE", "EXIT", "AT", "RESULT", "REASON")
-	for _, raw := range v.Targets {
-		var x client.Target
-		if err := decode("targets", raw, &x); err != nil {
-			return err
-		}
-		t.row(x.PCID, x.State, x.Code, x.At, x.ResultID, x.Reason)
-	}
-	return t.end()
 }
 
 // failuresFirst puts what people look for at the top.

@@ -17,6 +17,7 @@ type jobCmd struct {
 	List   jobListCmd   `cmd:"" help:"List the jobs."`
 	Show   jobShowCmd   `cmd:"" help:"Print a job's manifest as it was written."`
 	Delete jobDeleteCmd `cmd:"" help:"Delete a job; what it ran stays readable."`
+	Kill   jobKillCmd   `cmd:"" help:"Kill every exec of a job that is under way."`
 }
 
 type jobCreateCmd struct {

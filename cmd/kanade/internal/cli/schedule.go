@@ -90,12 +90,22 @@ func (c *scheduleEnableCmd) Run(ctx context.Context, a *app) error {
 }
 
 type scheduleDisableCmd struct {
-	ID string `arg:"" help:"Schedule." predictor:"schedule"`
+	ID          string `arg:"" help:"Schedule." predictor:"schedule"`
+	Cascade     bool   `help:"Revoke its job as well: what has not begun is skipped. Enabling the schedule does not take that back."`
+	CascadeKill bool   `help:"Kill the execs of its job as well."`
 }
 
 func (c *scheduleDisableCmd) Run(ctx context.Context, a *app) error {
-	r := client.Request{Method: http.MethodPost, Path: client.Path("api", "schedules", c.ID, "disable")}
-	return a.write(ctx, r, "schedule %s disabled", c.ID)
+	q := url.Values{"cascade": {strconv.FormatBool(c.Cascade)}, "cascade_kill": {strconv.FormatBool(c.CascadeKill)}}
+	r := client.Request{Method: http.MethodPost, Path: client.Path("api", "schedules", c.ID, "disable"), Query: q}
+	sentence := "schedule %s disabled"
+	if c.Cascade {
+		sentence += ", its job revoked"
+	}
+	if c.CascadeKill {
+		sentence += ", what ran of its job killed"
+	}
+	return a.write(ctx, r, sentence, c.ID)
 }
 
 type scheduleTicksCmd struct {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,7 +76,8 @@ type follower struct {
 	last    uint64 // LOG sequence of the last fact
 	facts   []fact // all that was seen
 	broken  bool   // the stream is interrupted, and that was said
-	// Of the fact that ended the exec.
+	waves   []events.PlannedWave
+	// Of the fact that ended the exec, the outcome already of the one that stopped it.
 	ended   bool
 	outcome events.Outcome
 	reason  string
@@ -115,30 +117,68 @@ func (f *follower) apply(e client.Event, _ []byte) (more bool, err error) {
 	return true, nil
 }
 
+// step takes a fact of the exec itself. A stop is no end: what runs at that moment has its say.
 func (f *follower) step(e client.Event, event events.Event) (more bool, err error) {
-	switch event.Fact() {
+	var p struct {
+		Wave    int            `json:"wave"`
+		From    int            `json:"from"`
+		Failed  int            `json:"failed"`
+		Outcome events.Outcome `json:"outcome"`
+		Reason  string         `json:"reason"`
+		Totals  *events.Totals `json:"totals"`
+	}
+	if err := json.Unmarshal(e.Data, &p); err != nil {
+		return false, fmt.Errorf("read %s at %d: %w", shortType(e.Type), e.Sequence, err)
+	}
+	switch fact := event.Fact(); fact {
 	case "planned":
 		var p events.ExecPlanned
 		if err := json.Unmarshal(e.Data, &p); err != nil {
 			return false, fmt.Errorf("read the plan: %w", err)
 		}
 		f.plan(p, e)
-	case "closed", "expired", "halted", "killed", "cancelled":
-		var end struct {
-			Outcome events.Outcome `json:"outcome"`
-			Reason  string         `json:"reason"`
-			Totals  *events.Totals `json:"totals"`
+	case "wave-released":
+		if p.From == 0 && p.Wave < len(f.waves) && f.waves[p.Wave].Label != "" {
+			f.say(e, fmt.Sprintf("wave %d (%s) goes out", p.Wave, f.waves[p.Wave].Label))
 		}
-		if err := json.Unmarshal(e.Data, &end); err != nil {
-			return false, fmt.Errorf("read the end: %w", err)
-		}
-		f.ended, f.outcome, f.reason, f.totals = true, end.Outcome, end.Reason, end.Totals
-		if f.outcome == "" {
-			f.outcome = events.Outcome(event.Fact())
-		}
+	case "wave-advanced":
+		f.say(e, fmt.Sprintf("wave %d released by %s%s", p.Wave, e.Actor, because(p.Reason)))
+	case "paused", "resumed":
+		f.say(e, fmt.Sprintf("%s by %s%s", fact, e.Actor, because(p.Reason)))
+	case "halted":
+		f.stop(e, fact, events.SkipReasonHalted, fmt.Sprintf("halted: %s failed", have(p.Failed)))
+	case "killed":
+		f.stop(e, fact, events.SkipReasonKilled, fmt.Sprintf("killed by %s%s", e.Actor, because(p.Reason)))
+	case "cancelled":
+		f.stop(e, fact, events.SkipReasonCancelled, fmt.Sprintf("cancelled by %s%s", e.Actor, because(p.Reason)))
+	case "closed", "expired":
+		f.ended, f.reason, f.totals = true, p.Reason, p.Totals
+		f.outcome = cmp.Or(f.outcome, p.Outcome, events.Outcome(fact))
 		return false, nil
 	}
 	return true, nil
+}
+
+// say prints a line of the exec itself.
+func (f *follower) say(e client.Event, text string) {
+	fmt.Fprintf(f.lines, "%s  %s\n", e.Time.Local().Format("15:04:05.000"), strings.Join(strings.Fields(printable(text)), " "))
+}
+
+// stop settles whoever has not said that it has the command. The first stop makes the outcome.
+func (f *follower) stop(e client.Event, by, reason, text string) {
+	f.say(e, text)
+	f.outcome = cmp.Or(f.outcome, events.Outcome(by))
+	for pc, t := range f.targets {
+		f.targets[pc], _ = t.Stop(reason, e.Sequence, e.Time)
+	}
+}
+
+// because is the reason that somebody gave, if any.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
 }
 
 func (f *follower) plan(p events.ExecPlanned, e client.Event) {
@@ -146,6 +186,7 @@ func (f *follower) plan(p events.ExecPlanned, e client.Event) {
 		t.Planned, t.Sequence, t.At = true, e.Sequence, e.Time
 		f.targets[pc] = t
 	}
+	f.waves = p.Waves
 	for i, w := range p.Waves {
 		for _, pc := range w.Expected {
 			put(pc, events.Target{State: events.StateExpected, Expected: true, Wave: i})
@@ -158,7 +199,11 @@ func (f *follower) plan(p events.ExecPlanned, e client.Event) {
 		put(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
 	}
 	t := f.count()
-	fmt.Fprintf(f.lines, "%s  planned: %s\n", e.Time.Local().Format("15:04:05.000"), sentenceOfTotals(t))
+	text := "planned: " + sentenceOfTotals(t)
+	if len(p.Waves) > 1 {
+		text += fmt.Sprintf(", in %d waves", len(p.Waves))
+	}
+	f.say(e, text)
 	for _, s := range p.Skipped {
 		fmt.Fprintf(f.lines, "%s  %-16s  skipped: %s\n", e.Time.Local().Format("15:04:05.000"), printable(s.PCID), s.Reason)
 	}
@@ -193,7 +238,7 @@ func (f *follower) result() (events.Totals, events.Outcome) {
 	case f.ended:
 		return seen, f.outcome
 	case seen.ExpectedCount() > 0 && seen.Open() == 0:
-		return seen, seen.Outcome()
+		return seen, cmp.Or(f.outcome, seen.Outcome())
 	}
 	return seen, ""
 }
@@ -232,6 +277,8 @@ func (f *follower) summary(timeout time.Duration) string {
 	switch {
 	case outcome == "" && answered(totals) == 0:
 		return fmt.Sprintf("nobody answered within %s (%s)", timeout, text)
+	case outcome == "" && f.outcome != "":
+		return fmt.Sprintf("%s; not all answered within %s (%s)", f.outcome, timeout, text)
 	case outcome == "":
 		return fmt.Sprintf("not all answered within %s (%s)", timeout, text)
 	case f.reason == events.ReasonNoTarget:

@@ -111,16 +111,38 @@ func TestFollowerExitCode(t *testing.T) {
 	}
 }
 
-// Facts of a later version end an exec as those of today do.
-func TestFollowerEndsWithOutcomesToCome(t *testing.T) {
-	f := &follower{lines: new(bytes.Buffer), targets: map[string]events.Target{}}
-	more, err := f.apply(client.Event{Sequence: 1, Type: "kanade.exec.killed.v1", Subject: "e1", Data: []byte(`{"exec_id":"e1"}`)}, nil)
-	require.NoError(t, err)
-	require.False(t, more)
-	require.Equal(t, exitNobody, f.exitCode())
-	require.Equal(t, "killed: nobody expected", f.summary(0))
-
-	more, err = f.apply(client.Event{Sequence: 2, Type: "kanade.run.finished.v1", Subject: "pc", Data: []byte(`{`)}, nil)
-	require.NoError(t, err)
+// A stop is no end: what runs has its say, and the outcome is that of the first stop.
+func TestFollowerGoesOnAfterAStop(t *testing.T) {
+	two := events.ExecPlanned{ExecID: "e1", Waves: []events.PlannedWave{
+		{Label: "1 endpoints", Expected: []string{"pc-01"}}, {Label: "rest", Expected: []string{"pc-02"}, Waiting: []string{"pc-03"}},
+	}}
+	f, lines, more := tale(t,
+		two, events.WaveReleased{ExecID: "e1"}, events.RunStarted{Run: run("pc-01")}, events.ExecPaused{ExecID: "e1", Reason: "lunch"},
+		events.ExecHalted{ExecID: "e1", Failed: 2, Allowed: 1}, events.ExecKilled{ExecID: "e1", Reason: "fills\nthe disk"},
+	)
 	require.True(t, more)
+	require.Equal(t, `planned: 2 expected; others: 1 waiting, in 2 waves
+wave 0 (1 endpoints) goes out
+pc-01             running
+paused by (lunch)
+halted: 2 endpoints have failed
+killed by (fills the disk)
+`, lines)
+	require.Equal(t, "halted; not all answered within 1m0s (1 running, 1 skipped; others: 1 skipped)", f.summary(time.Minute))
+	require.Equal(t, exitSome, f.exitCode())
+
+	f, _, more = tale(t, two, events.RunStarted{Run: run("pc-01")}, events.ExecKilled{ExecID: "e1"}, events.RunFinished{Run: run("pc-01"), State: events.StateKilled},
+		closed(events.OutcomeKilled, map[events.TargetState]int{events.StateSkipped: 1, events.StateKilled: 1}))
+	require.False(t, more)
+	require.Equal(t, "killed: 1 skipped, 1 killed", f.summary(time.Minute))
+}
+
+// What can't be read is no endpoint's step, and a fact that nobody knows yet ends nothing.
+func TestFollowerPassesOverWhatItDoesNotKnow(t *testing.T) {
+	f := &follower{lines: new(bytes.Buffer), targets: map[string]events.Target{}}
+	for kind, data := range map[string]string{"kanade.exec.moved.v1": `{"exec_id":"e1"}`, "kanade.run.finished.v1": "{"} {
+		more, err := f.apply(client.Event{Sequence: 1, Type: kind, Subject: "e1", Data: []byte(data)}, nil)
+		require.NoError(t, err)
+		require.True(t, more)
+	}
 }

@@ -63,9 +63,9 @@ func TestJobs(t *testing.T) {
 	require.Equal(t, 1, bad.code)
 	require.Contains(t, bad.err, "odd: unknown key")
 	require.Contains(t, bad.err, "kanade: nothing was created")
-	unsupported := kanade(t, "job", "create", file(t, "u.yaml", script("u", "x")+"  env: {A: b}\n"))
+	unsupported := kanade(t, "job", "create", file(t, "u.yaml", script("u", "x")+"inventory: {display: [{field: a, label: A}]}\n"))
 	require.Equal(t, 1, unsupported.code)
-	require.Contains(t, unsupported.err, "u.yaml: execute.env: not supported yet")
+	require.Contains(t, unsupported.err, "u.yaml: inventory: not supported yet")
 }
 
 func TestExecWait(t *testing.T) {

@@ -53,6 +53,15 @@ func New(base, token, tokenSource string) (*Client, error) {
 	}}, nil
 }
 
+// patient is the same client without a bound on the beginning of an answer.
+func (c *Client) patient() *Client {
+	t := c.http.Transport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = 0
+	p := *c
+	p.http = &http.Client{Transport: t}
+	return &p
+}
+
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
@@ -78,6 +87,8 @@ type Request struct {
 	// MinSequence is the LOG sequence that a read must have seen; 0 asks for no particular one.
 	MinSequence    uint64
 	IdempotencyKey string
+	// Wait is how long the API holds the request on purpose, beside the usual time.
+	Wait time.Duration
 
 	lastEventID string
 }
@@ -93,8 +104,13 @@ type Answer struct {
 
 // Do sends one request and reads the whole answer. Errors are *Unreachable, *Refused, or the context's.
 func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+r.Wait)
 	defer cancel()
+	if r.Wait > 0 {
+		patient := c.patient()
+		defer patient.Close()
+		c = patient
+	}
 	res, err := c.send(ctx, r, JSON)
 	if err != nil {
 		return Answer{}, err

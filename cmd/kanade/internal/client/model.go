@@ -25,7 +25,122 @@ type Requested struct {
 	JobID       string `json:"job_id"`
 	Version     string `json:"version"`
 	TargetCount int    `json:"target_count"`
-	Sequence    uint64 `json:"sequence"`
+	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
+	RetryOf  string `json:"retry_of"`
+	Sequence uint64 `json:"sequence"`
+}
+
+// DryRun answers POST /api/exec/{job_id}?dry_run=true.
+type DryRun struct {
+	JobID       string     `json:"job_id"`
+	Version     string     `json:"version"`
+	TargetCount int        `json:"target_count"`
+	Waves       []DryWave  `json:"waves"`
+	Skipped     []Skipped  `json:"skipped"`
+	DeadlineAt  *time.Time `json:"deadline_at"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	// MaxFailures and MaxParallel are endpoints; nil: no limit.
+	MaxFailures *int `json:"max_failures"`
+	MaxParallel *int `json:"max_parallel"`
+}
+
+// DryWave is a wave as a dry run plans it.
+type DryWave struct {
+	Timing
+	Expected []string `json:"expected"`
+	Waiting  []string `json:"waiting"`
+	Subjects []string `json:"subjects"`
+}
+
+// Skipped is an endpoint that a plan leaves out, and why.
+type Skipped struct {
+	PCID   string `json:"pc_id"`
+	Reason string `json:"reason"`
+}
+
+// Timing says which wave, and what it waits for: with Pause an operator, with After the end of the wave before and then
+// DelaySecs, else DueAt.
+type Timing struct {
+	// Wave counts from 0.
+	Wave int `json:"wave"`
+	// Label is how the rollout names it; empty without a rollout.
+	Label     string     `json:"label"`
+	DueAt     *time.Time `json:"due_at"`
+	After     bool       `json:"after"`
+	DelaySecs uint64     `json:"delay_secs"`
+	Pause     bool       `json:"pause"`
+}
+
+// Wave is a row of GET /api/executions/{id}/waves.
+type Wave struct {
+	Timing
+	// State is pending, paused, releasing, sent, done or stopped.
+	State        string     `json:"state"`
+	ReleasedAt   *time.Time `json:"released_at"`
+	DispatchedAt *time.Time `json:"dispatched_at"`
+	// Size counts the wave's endpoints, Released those that may have their command, Dispatched those whose command is out.
+	Size       int    `json:"size"`
+	Released   int    `json:"released"`
+	Dispatched int    `json:"dispatched"`
+	Totals     Totals `json:"totals"`
+}
+
+// Failure is a row of GET /api/executions/{id}/failures: runs that failed in the same way.
+type Failure struct {
+	State    string   `json:"state"`
+	ExitCode *int     `json:"exit_code"`
+	Reason   string   `json:"reason"`
+	Stdout   string   `json:"stdout"`
+	Stderr   string   `json:"stderr"`
+	Count    int      `json:"count"`
+	PCs      []string `json:"pcs"`
+}
+
+// Explanation answers GET /api/executions/{id}/targets/{pc}/explain.
+type Explanation struct {
+	State   string `json:"state"`
+	Reason  string `json:"reason"`
+	Summary string `json:"summary"`
+	Steps   []Step `json:"steps"`
+}
+
+// Step is a fact that matters to an endpoint, with its sentence.
+type Step struct {
+	Sequence uint64     `json:"sequence"`
+	At       *time.Time `json:"at"`
+	Fact     string     `json:"fact"`
+	Text     string     `json:"text"`
+}
+
+// Stopped answers POST /api/executions/{id}/{kill,cancel,pause,resume}: the exec as it is now, as far as the API knows it.
+type Stopped struct {
+	ExecID   string  `json:"exec_id"`
+	Sequence uint64  `json:"sequence"`
+	Status   string  `json:"status"`
+	Outcome  string  `json:"outcome"`
+	Totals   *Totals `json:"totals"`
+	// Of a kill: whom it found with the command in hand (some of them by name), and how many had not got so far. Nil: the
+	// API could not say.
+	Running    []string `json:"running"`
+	RunningAll *int     `json:"running_count"`
+	NotStarted *int     `json:"not_started_count"`
+}
+
+// Freeze answers GET and PUT /api/freeze.
+type Freeze struct {
+	From   string `json:"from,omitempty"`
+	Until  string `json:"until,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	TZ     string `json:"tz"`
+}
+
+// Object is a row of GET /api/script-objects.
+type Object struct {
+	Name     string     `json:"name"`
+	Version  string     `json:"version"`
+	Size     uint64     `json:"size"`
+	Digest   string     `json:"digest"`
+	Modified *time.Time `json:"modified"`
 }
 
 // Execution is a row of GET /api/executions.
@@ -48,6 +163,25 @@ type Execution struct {
 	ScheduleID string     `json:"schedule_id"`
 	Sequence   uint64     `json:"sequence"`
 	ExpiresAt  *time.Time `json:"expires_at"`
+	// Waves is how many there are, Released how many of them are out at least in part.
+	Waves    int   `json:"waves"`
+	Released int   `json:"released"`
+	Paused   bool  `json:"paused"`
+	Stopped  *Stop `json:"stopped"`
+	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
+	RetryOf string `json:"retry_of"`
+	// EndedSequence is that of the fact that ended it; 0 while it goes on.
+	EndedSequence uint64 `json:"ended_sequence"`
+}
+
+// Stop says who stopped an exec.
+type Stop struct {
+	// By is killed, cancelled or halted.
+	By       string     `json:"by"`
+	Actor    string     `json:"actor"`
+	Reason   string     `json:"reason"`
+	At       *time.Time `json:"at"`
+	Sequence uint64     `json:"sequence"`
 }
 
 // Totals counts endpoints by state: those that the outcome waits for, and the others.
@@ -60,11 +194,14 @@ type Totals struct {
 type Target struct {
 	PCID     string     `json:"pc_id"`
 	Expected bool       `json:"expected"`
+	Wave     int        `json:"wave"`
 	State    string     `json:"state"`
 	Code     *int       `json:"code"`
 	Reason   string     `json:"reason"`
 	At       *time.Time `json:"at"`
 	ResultID string     `json:"result_id"`
+	// Late: it said so after the exec had ended.
+	Late bool `json:"late"`
 }
 
 // Result is a row of GET /api/results.
