@@ -91,15 +91,23 @@ func (b *Bus) Append(ctx context.Context, e events.Event, expectedLast uint64) (
 
 // resolve looks, after the broker has refused an append, whether it had been stored before: the broker checks the
 // sequence before it looks for duplicates, so that a repeated append is refused because of itself, and another writer
-// may have followed it at once. It asks the leader.
+// may have followed it at once. It asks the leader, and looks no further than what the log held then: others may write
+// faster than it reads.
 func (b *Bus) resolve(ctx context.Context, filter, id string, expected uint64) (uint64, error) {
 	conflict := &Conflict{Filter: filter, Expected: expected}
+	last, ok, err := b.getRaw(ctx, events.StreamLog, getRequest{LastFor: filter})
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, conflict
+	}
 	for next := expected + 1; ; {
 		m, ok, err := b.getRaw(ctx, events.StreamLog, getRequest{Seq: next, NextFor: filter})
 		if err != nil {
 			return 0, err
 		}
-		if !ok {
+		if !ok || m.Seq > last.Seq {
 			return 0, conflict
 		}
 		if first(m.Header, events.HeaderMsgID) == id {

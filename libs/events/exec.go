@@ -58,6 +58,8 @@ type ExecRequested struct {
 	Retry *Retry `json:"retry,omitempty"`
 	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
 	RetryOf string `json:"retry_of,omitempty"`
+	// Reason is what whoever asked gave for it; empty when he did not say.
+	Reason string `json:"reason,omitempty"`
 	// Origin is what the client calls itself (X-Kanade-Source); empty when it did not say.
 	Origin string `json:"origin,omitempty"`
 	// IdempotencyKey is the client's, and RequestHash the SHA-256 of the body it came with.
@@ -249,7 +251,7 @@ var (
 		Script: Script{Shell: "sh", Body: "echo hello\n", TimeoutSecs: 30, RunAs: "system", Cwd: "/tmp",
 			Env: map[string]string{"COLOR": "red"}, Args: []string{"-v"}, Stdin: "yes\n", SuccessCodes: []int{0, 3010}, Staleness: "strict", MaxCacheAge: "5m"},
 		Plan: json.RawMessage(`{"target":{"all":true}}`), ScheduleID: "nightly", Nominal: &sampleTime, DeadlineAt: &sampleTime,
-		Retry: &sampleRetry, RetryOf: "0f0e1b57-96c1-4b5e-8a0c-1a6d0d7f8f11", Origin: "cli", IdempotencyKey: "k1", RequestHash: sampleDocument.Hash,
+		Retry: &sampleRetry, RetryOf: "0f0e1b57-96c1-4b5e-8a0c-1a6d0d7f8f11", Reason: "the server is back", Origin: "cli", IdempotencyKey: "k1", RequestHash: sampleDocument.Hash,
 	}
 	sampleExecPlanned = ExecPlanned{
 		ExecID:  sampleExecRequested.ExecID,

@@ -16,6 +16,8 @@ type ExecRequest struct {
 	Plan          *catalog.Plan
 	// RetryOf is the exec whose endpoints are tried again; empty otherwise.
 	RetryOf string
+	// Reason is what the operator gave for it.
+	Reason string
 	// Origin is what the client calls itself; empty when it does not say.
 	Origin string
 	// Key is the client's Idempotency-Key, BodyHash the SHA-256 of the body in lower-case hex.
@@ -48,7 +50,7 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	}
 	e := events.ExecRequested{
 		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
-		Script: script, Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Retry: r.Plan.Retry.Resolve(), RetryOf: r.RetryOf, Origin: r.Origin,
+		Script: script, Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Retry: r.Plan.Retry.Resolve(), RetryOf: r.RetryOf, Reason: r.Reason, Origin: r.Origin,
 	}
 	if r.Key != "" {
 		e.IdempotencyKey, e.RequestHash = r.Key, r.BodyHash

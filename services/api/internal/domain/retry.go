@@ -15,6 +15,8 @@ type Retry struct {
 	// States are those of the endpoints that are tried again; none: whatever ended without success, but not the endpoints
 	// that the plan left out because they can't run it.
 	States []events.TargetState
+	// Reason is what the operator gave for it; empty for none.
+	Reason string
 }
 
 // retriedStates are what a retry means when it names no states.

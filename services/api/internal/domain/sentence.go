@@ -29,6 +29,9 @@ func (s *story) sayRequest(f ExecFact, p events.ExecRequested) string {
 	if p.RetryOf != "" {
 		text += fmt.Sprintf(" It tries endpoints of exec %s again.", p.RetryOf)
 	}
+	if p.Reason != "" {
+		text += because(p.Reason)
+	}
 	return text
 }
 

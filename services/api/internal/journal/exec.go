@@ -67,7 +67,7 @@ func (j *Journal) RetryExec(
 	if err != nil {
 		return events.ExecRequested{}, 0, err
 	}
-	r := domain.ExecRequest{JobID: met.JobID, RetryOf: execID}
+	r := domain.ExecRequest{JobID: met.JobID, RetryOf: execID, Reason: retry.Reason}
 	return j.request(ctx, c, r, func(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
 		last, err := j.bus.LastSeq(ctx, events.StreamLog)
 		if err != nil {

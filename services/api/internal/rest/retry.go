@@ -23,7 +23,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	retry := domain.Retry{States: sent.States}
+	retry := domain.Retry{States: sent.States, Reason: sent.Reason}
 	if err := retry.Check(); err != nil {
 		return err
 	}
