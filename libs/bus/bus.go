@@ -64,6 +64,7 @@ type Bus struct {
 
 	mu sync.Mutex
 	up chan struct{} // closed while connected
+	at time.Time     // when the connection, or the last one, began
 	// epoch is cancelled when the connection is lost, so that whoever waits for the broker's next message asks again:
 	// a broker that restarted has forgotten open pull requests.
 	epoch    context.Context
@@ -86,7 +87,7 @@ func Connect(ctx context.Context, c Config) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to broker: %w", err)
 	}
-	b.nc = nc
+	b.nc, b.at = nc, time.Now()
 	if err := b.open(c.Metrics); err != nil {
 		b.Close()
 		return nil, err
@@ -176,6 +177,13 @@ func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 // Connected says whether the broker can be asked, for readiness checks.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// ConnectedAt is when the connection began, by this machine's clock; while there is none, the last one.
+func (b *Bus) ConnectedAt() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.at
+}
+
 func (b *Bus) disconnected(err error) {
 	b.mu.Lock()
 	select {
@@ -194,6 +202,7 @@ func (b *Bus) reconnected() {
 	b.mu.Lock()
 	b.endEpoch()
 	b.epoch, b.endEpoch = context.WithCancel(context.Background())
+	b.at = time.Now()
 	select {
 	case <-b.up:
 	default:

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"strconv"
+	"time"
 
 	"kanade/libs/catalog"
 	"kanade/libs/events"
@@ -91,7 +92,7 @@ func body(req events.ExecRequested, plan *catalog.Plan) wire.Command {
 		Staleness: wire.Staleness{Mode: wire.StalenessCached},
 	}
 	if s.Staleness != "" {
-		c.Staleness = wire.Staleness{Mode: wire.StalenessMode(s.Staleness), MaxCacheAge: s.MaxCacheAge}
+		c.Staleness = wire.Staleness{Mode: wire.StalenessMode(s.Staleness), MaxCacheAge: seconds(s.MaxCacheAge)}
 	}
 	if jitter := JitterSecs(plan); jitter > 0 {
 		c.JitterSecs = &jitter
@@ -100,4 +101,13 @@ func body(req events.ExecRequested, plan *catalog.Plan) wire.Command {
 		c.Retry = &wire.RetrySpec{Max: uint32(min(max(req.Retry.Max, 1), 10)), BackoffSecs: req.Retry.BackoffSecs}
 	}
 	return c
+}
+
+// seconds writes a duration in a form that every agent reads, whatever the operator's was.
+func seconds(text string) string {
+	d, err := catalog.Duration(text).Parse()
+	if err != nil {
+		return text
+	}
+	return strconv.FormatInt(int64(d/time.Second), 10) + "s"
 }

@@ -265,3 +265,58 @@ func planFor(t testing.TB, target catalog.Target) (events.ExecRequested, *catalo
 	require.NoError(t, err)
 	return events.ExecRequested{ExecID: "x", JobID: "job", Plan: doc, Script: events.Script{Shell: "sh", TimeoutSecs: 30}}, plan
 }
+
+// What the request says is in the command, in the form that every agent reads.
+func TestCommandCarriesTheRequest(t *testing.T) {
+	req, plan := planFor(t, catalog.Target{PCs: []string{"a"}})
+	jitter := catalog.Duration("1500ms")
+	plan.Jitter = &jitter
+	req.Script = events.Script{
+		Shell: "sh", Body: "true", TimeoutSecs: 30, RunAs: "system", Cwd: "/tmp", Env: map[string]string{"A": "b"}, Args: []string{"x"},
+		Stdin: "in", SuccessCodes: []int{0, 3}, Staleness: "strict", MaxCacheAge: "1h 30m",
+	}
+	req.Retry = &events.Retry{Max: 2, BackoffSecs: 10}
+	late := start.Add(time.Hour)
+	c := fanout.Commands(req, plan, fanout.Plan(req, plan, alive("a"), start), events.WaveReleased{ExecID: "x", DeadlineAt: &late})[0].Body
+	require.NoError(t, c.Validate())
+	require.Equal(t, "5400s", c.Staleness.MaxCacheAge)
+	require.EqualValues(t, 2, *c.JitterSecs, "a part of a second is rounded up")
+	require.EqualValues(t, 2, c.Retry.Max)
+	require.EqualValues(t, 10, c.Retry.BackoffSecs)
+	require.Equal(t, late, *c.DeadlineAt)
+	require.Equal(t, []any{"/tmp", "b", []string{"x"}, "in", []int{0, 3}}, []any{c.CWD, c.Env["A"], c.Args, c.Stdin, c.SuccessCodes})
+}
+
+// A rollout takes each endpoint once: shares of the target, those that are alive first.
+func TestRollout(t *testing.T) {
+	f := alive("a", "b", "c", "d", "e")
+	f["a"].HeardAt = time.Time{}
+	f["e"].OSFamily = "windows"
+	f["b"].Groups = []string{"g"}
+	req, _ := planFor(t, catalog.Target{All: true})
+	delay, long := catalog.Duration("10m"), catalog.Duration("1h")
+	plan := &catalog.Plan{
+		Target: catalog.Target{All: true},
+		Rollout: &catalog.Rollout{Strategy: "wave", Waves: []catalog.Wave{
+			{Group: "g", Delay: "0s"}, {Percent: 25, After: "previous", Delay: delay}, {Count: 1, Delay: long, Pause: true}, {PCs: []string{"b", "z"}, Delay: "0s"}, {Percent: 100, Delay: "2h"},
+		}},
+		MaxFailures: &catalog.Amount{Percent: 50}, MaxParallel: &catalog.Amount{Percent: 1},
+	}
+	p := fanout.Plan(req, plan, f, start)
+	var got []string
+	for _, w := range p.Waves {
+		got = append(got, fmt.Sprintf("%s: %v %v %s after=%t+%d pause=%t", w.Label, w.Expected, w.Waiting, w.DueAt.Sub(start), w.After, w.DelaySecs, w.Pause))
+	}
+	require.Equal(t, []string{
+		"group g: [b] [] 0s after=false+0 pause=false",
+		"25%: [c] [] 0s after=true+600 pause=false",
+		"1 endpoints: [d] [] 1h0m0s after=false+0 pause=true",
+		"2 named: [z] [] 0s after=false+0 pause=false",
+		"100%: [] [a] 2h0m0s after=false+0 pause=false",
+	}, got)
+	require.Equal(t, []events.SkippedPC{{PCID: "e", Reason: events.SkipReasonShell}}, p.Skipped)
+	require.Equal(t, 2, *p.MaxFailures)
+	require.Equal(t, 1, *p.MaxParallel, "at least one")
+	require.Equal(t, start.Add(2*time.Hour).Add(fanout.KeepCommands), p.ExpiresAt, "counted from the last wave")
+	require.Empty(t, p.Subjects)
+}

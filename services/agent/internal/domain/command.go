@@ -33,6 +33,8 @@ type Command struct {
 	Jitter time.Duration `json:"jitter,omitempty"`
 	// Deadline is after when it may not be started, by the endpoint's clock; nil is never.
 	Deadline *time.Time `json:"deadline,omitempty"`
+	// FreshWithin is set for staleness strict: without a connection it is skipped when the last one began longer ago.
+	FreshWithin *time.Duration `json:"fresh_within,omitempty"`
 	// Attempts is how often it is tried at most; at least 1. Backoff lies between two attempts.
 	Attempts int           `json:"attempts"`
 	Backoff  time.Duration `json:"backoff,omitempty"`
@@ -81,6 +83,13 @@ func ParseCommand(data []byte) (Command, error) {
 	}
 	if len(c.SuccessCodes) == 0 {
 		c.SuccessCodes = []int{0}
+	}
+	if w.Staleness.Mode == wire.StalenessStrict {
+		fresh, err := time.ParseDuration(w.Staleness.MaxCacheAge)
+		if err != nil {
+			fresh = 0 // it asks to be strict, and says no more that can be read
+		}
+		c.FreshWithin = &fresh
 	}
 	if w.JitterSecs != nil {
 		c.Jitter = time.Duration(min(*w.JitterSecs, maxJitterSecs)) * time.Second

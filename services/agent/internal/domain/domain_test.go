@@ -95,3 +95,29 @@ func TestKeepUntil(t *testing.T) {
 	deadline := now.AddDate(0, 0, 7)
 	require.Equal(t, now.AddDate(0, 0, 21), NewEntry(Command{RequestID: "r", Deadline: &deadline}, "", "pc", now).KeepUntil)
 }
+
+// Staleness strict skips without a connection, when the last one began too long ago; with one, or in another mode, never.
+func TestStaleness(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	parse := func(staleness string) Command {
+		c, err := ParseCommand([]byte(`{"id":"j","version":"1","request_id":"r","shell":"sh","script":"true","timeout_secs":1` + staleness + `}`))
+		require.NoError(t, err)
+		return c
+	}
+	strict := parse(`,"staleness":{"mode":"strict","max_cache_age":"300s"}`)
+	gone := Gates{Now: now, ConnectedAt: now.Add(-6 * time.Minute), ShellSupported: true}
+	skip, yes := strict.Decide(gone)
+	require.True(t, yes)
+	require.Equal(t, events.SkipReasonStale, skip.Reason)
+	require.Equal(t, 127, skip.Code)
+	there, lately := gone, gone
+	there.Connected, lately.ConnectedAt = true, now.Add(-time.Minute)
+	for name, g := range map[string]Gates{"a connection": there, "a recent one": lately} {
+		_, yes = strict.Decide(g)
+		require.False(t, yes, name)
+	}
+	for _, other := range []string{"", `,"staleness":{"mode":"unchecked"}`} {
+		_, yes = parse(other).Decide(gone)
+		require.False(t, yes, other)
+	}
+}

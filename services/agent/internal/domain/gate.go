@@ -28,14 +28,20 @@ type Gates struct {
 	Status string
 	// Now by the endpoint's own clock.
 	Now time.Time
+	// Connected is whether the broker can be asked, ConnectedAt when the connection, or the last one, began.
+	Connected   bool
+	ConnectedAt time.Time
 	// ShellSupported is whether this system has the shell.
 	ShellSupported bool
 }
 
-// Decide tells whether the command is skipped: version pin, revocation, deadline, shell, identity, in this order.
+// Decide tells whether the command is skipped: staleness, version pin, revocation, deadline, shell, identity, in this order.
 // Modes of staleness other than strict differ in nothing: pin and revocation are looked up live.
 func (c Command) Decide(g Gates) (Skip, bool) {
 	switch {
+	case c.FreshWithin != nil && !g.Connected && g.Now.Sub(g.ConnectedAt) > *c.FreshWithin:
+		return Skip{wire.ExitStaleness, events.SkipReasonStale,
+			fmt.Sprintf("there is no connection, and the last one began at %s, longer ago than %s", stamp(g.ConnectedAt), *c.FreshWithin)}, true
 	case g.Current != "" && g.Current != c.Version:
 		return Skip{wire.ExitVersionPin, events.SkipReasonVersion,
 			fmt.Sprintf("version %s of job %s is not the current one, which is %s", c.Version, c.JobID, g.Current)}, true

@@ -19,6 +19,7 @@ func (r *Runner) gates(ctx context.Context, c domain.Command) (skip domain.Skip,
 	g := domain.Gates{
 		Current: r.lookup(ctx, events.BucketScriptCurrent, c.JobID), Status: r.lookup(ctx, events.BucketScriptStatus, c.JobID),
 		Now: time.Now(), ShellSupported: r.Executor.Supports(c.Script.Shell),
+		Connected: r.Bus.Connected(), ConnectedAt: r.Bus.ConnectedAt(),
 	}
 	skip, yes = c.Decide(g)
 	if !yes || skip.Reason != events.SkipReasonVersion && skip.Reason != events.SkipReasonRevoked {
