@@ -59,15 +59,6 @@ func saved(t tester, s *domain.State) string {
 	return string(data)
 }
 
-// alive is a fleet of known endpoints, heard now.
-func alive(ids ...string) domain.Fleet {
-	f := domain.Fleet{}
-	for _, id := range ids {
-		f[id] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: id, AgentVersion: "1.0.0", OSFamily: "linux"}, Known: true, HeardAt: start}
-	}
-	return f
-}
-
 func document(t tester, rest string) json.RawMessage {
 	t.Helper()
 	s, err := catalog.ParseSchedule([]byte("id: s\njob_id: job\ntarget: {all: true}\n"+rest), catalog.YAML)
@@ -88,12 +79,4 @@ func names(n int) []string {
 		ids[i] = fmt.Sprintf("pc-%06d", i)
 	}
 	return ids
-}
-
-func planFor(t testing.TB, target catalog.Target) (events.ExecRequested, *catalog.Plan) {
-	t.Helper()
-	plan := &catalog.Plan{Target: target}
-	doc, err := plan.Document()
-	require.NoError(t, err)
-	return events.ExecRequested{ExecID: "x", JobID: "job", Plan: doc, Script: events.Script{Shell: "sh", TimeoutSecs: 30}}, plan
 }

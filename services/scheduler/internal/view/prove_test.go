@@ -200,7 +200,7 @@ func (o *operators) requireQuiet(seed uint64) {
 		}
 		require.Equal(o.t, want, got, "seed %d: %s of %s", seed, k.key, k.bucket)
 		if newest, ok := o.latest[k.bucket+"/"+k.key]; ok {
-			require.Equal(o.t, newest.value, want, "seed %d: %s of %s: the act of %s is lost", seed, k.key, k.bucket, newest.at)
+			require.Equal(o.t, want, newest.value, "seed %d: %s of %s: the act of %s is lost", seed, k.key, k.bucket, newest.at)
 		}
 	}
 }
