@@ -38,6 +38,9 @@ type Config struct {
 	// Heard, if not nil, is called with each command's endpoint before anything is done about it; the connection's other
 	// endpoints wait for it.
 	Heard func(pc string)
+	// Hold, if not nil, is asked before commands are answered. What it gives holds answers back until it is closed, nil
+	// does not; commands are heard all the same.
+	Hold func() <-chan struct{}
 	// ExitCode tells how a run ends; nil means 0 for all.
 	ExitCode func(pc string, requestID string) int
 	// Logger; nil means slog.Default().
@@ -173,28 +176,58 @@ func (l *line) beatOn(ctx context.Context) {
 func (l *line) answer(ctx context.Context) {
 	defer l.close()
 	for {
-		var facts []*nats.Msg
-		runs := int64(0)
 		select {
 		case <-ctx.Done():
 			return
 		case m := <-l.heard:
-			for more := true; more; {
+			var facts []*nats.Msg
+			runs := int64(0)
+			for _, m := range l.gather(ctx, m) {
 				if add := l.run(m); add != nil {
 					facts, runs = append(facts, add...), runs+1
 				}
-				if more = runs < batch; more {
-					select {
-					case m = <-l.heard:
-					default:
-						more = false
-					}
-				}
+			}
+			if err := l.publish(ctx, facts); err == nil {
+				l.fleet.runs.Add(runs)
 			}
 		}
-		if err := l.publish(ctx, facts); err == nil {
-			l.fleet.runs.Add(runs)
+	}
+}
+
+// gather hears a command and the others that are there, up to a batch, or all that come while answers are held back.
+func (l *line) gather(ctx context.Context, m *nats.Msg) []*nats.Msg {
+	commands := []*nats.Msg{m}
+	l.hear(m)
+	var held <-chan struct{}
+	if f := l.fleet.config.Hold; f != nil {
+		held = f()
+	}
+	for held != nil || len(commands) < batch {
+		if held == nil {
+			select {
+			case m = <-l.heard:
+			default:
+				return commands
+			}
+		} else {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-held:
+				held = nil
+				continue
+			case m = <-l.heard:
+			}
 		}
+		l.hear(m)
+		commands = append(commands, m)
+	}
+	return commands
+}
+
+func (l *line) hear(m *nats.Msg) {
+	if f := l.fleet.config.Heard; f != nil {
+		f(l.owner[m.Sub])
 	}
 }
 
@@ -227,9 +260,6 @@ func (l *line) parse(data []byte) (c domain.Command, err error) {
 // run is the facts of a whole run; nil for a duplicate, or what is no command.
 func (l *line) run(m *nats.Msg) []*nats.Msg {
 	pc := l.owner[m.Sub]
-	if f := l.fleet.config.Heard; f != nil {
-		f(pc)
-	}
 	c, err := l.parse(m.Data)
 	if err != nil {
 		l.fleet.config.Logger.Warn("a command can't be read", "error", err)

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,6 +58,24 @@ func TestFleetAnswersOnce(t *testing.T) {
 		seen, err := b.LastSeq(t.Context(), events.StreamPresence)
 		return err == nil && seen == 500
 	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestAnswersAreHeldBack(t *testing.T) {
+	br := bustest.Broker(t)
+	b := bustest.Connect(t, br)
+	var heard atomic.Int64
+	gate := make(chan struct{})
+	f, err := Start(t.Context(), Config{
+		Buses: []*bus.Bus{bustest.Dial(t, br)}, PCs: []string{"pc-1", "pc-2", "pc-3"}, Logger: bustest.Logger(t),
+		Heard: func(string) { heard.Add(1) }, Hold: func() <-chan struct{} { return gate },
+	})
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	send(t, b, wire.SubjectCommandAll, "r1")
+	require.Eventually(t, func() bool { return heard.Load() == 3 }, 20*time.Second, time.Millisecond)
+	require.Zero(t, f.Runs())
+	close(gate)
+	require.Eventually(t, func() bool { return f.Runs() == 3 }, 20*time.Second, time.Millisecond)
 }
 
 // BenchmarkBroadcast is one command to 1 000 endpoints until the log has all their facts.
