@@ -29,7 +29,7 @@ func nowhere(t *testing.T) string {
 
 func TestNobodyListens(t *testing.T) {
 	t.Setenv("KANADE_BACKEND_URL", nowhere(t))
-	for _, args := range []string{"job list", "exec hello --all --wait", "group add g pc-01 pc-02", "events tail"} {
+	for _, args := range []string{"job list", "exec hello --all --wait", "kill e1", "job kill a", "exec show e1 --watch", "run pc-01 -- true", "freeze clear", "group add g pc-01 pc-02", "events tail"} {
 		r := kanade(t, strings.Fields(args)...)
 		require.Equal(t, 1, r.code)
 		require.Empty(t, r.out)
@@ -44,6 +44,10 @@ func TestUsage(t *testing.T) {
 		{"exec", "see `kanade exec"},
 		{"exec hello", "Say --all, --group GROUP or --pc PC"},
 		{"exec hello --all --timeout soon", "--timeout"},
+		{"exec hello --all --wave group=a,x", "expected parts like group=canary"},
+		{"kill", "see `kanade kill --help`"},
+		{"run pc-01", "see `kanade run --help`"},
+		{"retry e1 --timeout soon", "--timeout"},
 		{"exec list --status odd", "--status must be one of"},
 		{"job create", "see `kanade job create --help`"},
 		{"job list --backend-url ftp://x", "expected http://host:port"},
@@ -66,6 +70,7 @@ func TestHelp(t *testing.T) {
 	require.Contains(t, ok(t, "--help"), "up ")
 	require.Contains(t, ok(t, "exec", "--help"), "kanade exec hello --all --wait")
 	require.Contains(t, ok(t, "exec", "run", "--help"), "--timeout")
+	require.Contains(t, ok(t, "exec", "run", "--help"), "percent=40,after,delay=30m")
 	require.Contains(t, ok(t, "version"), "kanade ")
 	require.Contains(t, okJSON[map[string]string](t, "version")["system"], "/")
 }

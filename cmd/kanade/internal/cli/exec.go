@@ -122,7 +122,7 @@ func (c *execListCmd) Run(ctx context.Context, a *app) error {
 	}
 	t := newTable(a.out, "EXEC", "JOB", "VERSION", "ASKED", "BY", "STATUS", "OUTCOME", "ENDPOINTS")
 	for _, e := range execs {
-		t.row(e.ExecID, e.JobID, e.Version, e.InitiatedAt, by(e), e.Status, e.Outcome, counts(e.Totals.Expected))
+		t.row(e.ExecID, e.JobID, e.Version, e.InitiatedAt, by(e), picture{exec: e}.status(), e.Outcome, counts(e.Totals.Expected))
 	}
 	return t.end()
 }

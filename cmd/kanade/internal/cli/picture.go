@@ -24,7 +24,8 @@ type picture struct {
 // ended reports whether nothing more is waited for.
 func (p picture) ended() bool { return p.exec.EndedSequence > 0 }
 
-func (p picture) print(w io.Writer, now time.Time) error {
+// print writes the picture for a terminal of so many columns; 0: they have no end.
+func (p picture) print(w io.Writer, now time.Time, width int) error {
 	e := p.exec
 	f := newTable(w, "exec", e.ExecID)
 	f.row("job", e.JobID+" "+e.Version)
@@ -46,7 +47,7 @@ func (p picture) print(w io.Writer, now time.Time) error {
 	if err := f.end(); err != nil {
 		return err
 	}
-	if err := p.printWaves(w, now); err != nil {
+	if err := p.printWaves(w, now, width); err != nil {
 		return err
 	}
 	p.printFailures(w)
@@ -60,18 +61,37 @@ func (p picture) status() string {
 	return p.exec.Status
 }
 
-func (p picture) printWaves(w io.Writer, now time.Time) error {
+// printWaves prints a line for each wave; where that is too long for the terminal, the states stand below it.
+func (p picture) printWaves(w io.Writer, now time.Time, width int) error {
 	if len(p.waves) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w)
 	line := p.axis(now)
-	t := newTable(w, "WAVE", "WHO", "STATE", "TIME", "WHEN", "ENDPOINTS", "STATES")
+	var b bytes.Buffer
+	t := newTable(&b, "WAVE", "WHO", "STATE", "TIME", "WHEN", "ENDPOINTS")
 	for _, x := range p.waves {
-		t.row(x.Wave, who(x.Timing), x.State, line.wave(x), p.whenOf(x, now), bar(x.Totals), statesOf(x.Totals))
+		t.row(x.Wave, who(x.Timing), x.State, line.wave(x), p.whenOf(x, now), bar(x.Totals))
 	}
 	if err := t.end(); err != nil {
 		return err
+	}
+	rows := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	states := make([]string, len(p.waves))
+	room := 0
+	for i, x := range p.waves {
+		states[i] = statesOf(x.Totals)
+		room = max(room, len([]rune(rows[i+1]))+2+len([]rune(states[i])))
+	}
+	between := "  "
+	if width > 0 && room > width {
+		between = "\n        "
+	}
+	fmt.Fprintln(w, "\n"+rows[0])
+	for i, row := range rows[1:] {
+		if states[i] != "" {
+			row += between + states[i]
+		}
+		fmt.Fprintln(w, row)
 	}
 	fmt.Fprintln(w, legend)
 	return nil
@@ -80,6 +100,8 @@ func (p picture) printWaves(w io.Writer, now time.Time) error {
 // whenOf says when a wave went out, or what it waits for.
 func (p picture) whenOf(x client.Wave, now time.Time) string {
 	switch {
+	case x.Size == 0:
+		return "nobody is in it"
 	case x.ReleasedAt != nil && x.Dispatched < x.Size:
 		return fmt.Sprintf("since %s, %d of %d out", clock(*x.ReleasedAt, now), x.Dispatched, x.Size)
 	case x.ReleasedAt != nil:
@@ -195,7 +217,8 @@ func (a axis) wave(x client.Wave) string {
 	return string(cells)
 }
 
-const legend = "TIME ● went out, ━ going out and being answered, ○ due   ENDPOINTS █ succeeded, x failed, - skipped, ? no answer, ▓ running, ▒ sent, ░ not yet"
+const legend = "TIME       ● went out  ━ going out, being answered  ○ due\n" +
+	"ENDPOINTS  █ succeeded  x failed  - skipped  ? no answer  ▓ running  ▒ sent  ░ not yet"
 
 // mark is how a state looks in a bar.
 func mark(state events.TargetState) rune {
@@ -313,10 +336,10 @@ func printTail(w io.Writer, text string) {
 	}
 }
 
-// lines is the picture as lines.
-func (p picture) lines(now time.Time) ([]string, error) {
+// lines is what print writes, as lines.
+func (p picture) lines(now time.Time, width int) ([]string, error) {
 	var b bytes.Buffer
-	if err := p.print(&b, now); err != nil {
+	if err := p.print(&b, now, width); err != nil {
 		return nil, err
 	}
 	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n"), nil

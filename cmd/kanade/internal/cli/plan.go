@@ -15,20 +15,20 @@ import (
 // planFlags say whom an exec reaches and how. A flag counts before the plan file's key: any flag that names endpoints
 // replaces the whole target, --wave the whole rollout, --param the one parameter.
 type planFlags struct {
-	All            bool     `help:"On every endpoint." group:"plan"`
-	Group          []string `short:"g" aliases:"groups" help:"On the members of this group; may be given again." predictor:"group" group:"plan"`
-	PC             []string `name:"pc" short:"p" aliases:"pcs" help:"On this endpoint, be it there or not; may be given again." predictor:"pc" group:"plan"`
-	PCsFile        string   `name:"pcs-file" type:"path" placeholder:"FILE" help:"On the endpoints of this file, one a line." group:"plan"`
-	Wave           []string `sep:"none" placeholder:"WAVE" help:"A wave of a rollout; given again for each one, in their order. See below." group:"plan"`
-	Plan           string   `type:"path" placeholder:"FILE" help:"The plan as YAML or JSON; flags count before what it says." group:"plan"`
-	Jitter         string   `placeholder:"5m" help:"Spread the starts of the endpoints over this time." group:"plan"`
-	Deadline       string   `placeholder:"WHEN" help:"Nothing begins after it: 2026-01-31T08:00:00Z, '2026-01-31 08:00' here, or a time from now on, 2h." group:"plan"`
-	ExpiresAfter   string   `placeholder:"7d" help:"Wait for endpoints that are away for so long after the last wave." group:"plan"`
-	MaxFailures    string   `placeholder:"5|10%" help:"Halt when more endpoints than this have failed." group:"plan"`
-	MaxParallel    string   `placeholder:"5|10%" help:"At most so many endpoints at work, those that have failed included." group:"plan"`
-	Retry          string   `placeholder:"2,30s" help:"Try again on the endpoint after a failure: how often, and after which pause." group:"plan"`
-	Param          []string `sep:"none" placeholder:"NAME=VALUE" help:"A parameter of the job: JSON, or text as it stands. May be given again." group:"plan"`
-	RequireTargets bool     `help:"Refuse to run when nobody matches." group:"plan"`
+	All            bool     `help:"On every endpoint." group:"The plan:"`
+	Group          []string `short:"g" aliases:"groups" help:"On the members of this group; may be given again." predictor:"group" group:"The plan:"`
+	PC             []string `name:"pc" short:"p" aliases:"pcs" help:"On this endpoint, be it there or not; may be given again." predictor:"pc" group:"The plan:"`
+	PCsFile        string   `name:"pcs-file" type:"path" placeholder:"FILE" help:"On the endpoints of this file, one a line." group:"The plan:"`
+	Wave           []string `sep:"none" placeholder:"WAVE" help:"A wave of a rollout; given again for each one, in their order; see above." group:"The plan:"`
+	Plan           string   `type:"path" placeholder:"FILE" help:"The plan as YAML or JSON; flags count before what it says." group:"The plan:"`
+	Jitter         string   `placeholder:"5m" help:"Spread the starts of the endpoints over this time." group:"The plan:"`
+	Deadline       string   `placeholder:"WHEN" help:"Nothing begins after it: 2026-01-31T08:00:00Z, '2026-01-31 08:00' here, or a time from now on, 2h." group:"The plan:"`
+	ExpiresAfter   string   `placeholder:"7d" help:"Wait for endpoints that are away for so long after the last wave." group:"The plan:"`
+	MaxFailures    string   `placeholder:"5|10%" help:"Halt when more endpoints than this have failed." group:"The plan:"`
+	MaxParallel    string   `placeholder:"5|10%" help:"At most so many endpoints at work, those that have failed included." group:"The plan:"`
+	Retry          string   `placeholder:"2,30s" help:"Try again on the endpoint after a failure: how often, and after which pause." group:"The plan:"`
+	Param          []string `sep:"none" placeholder:"NAME=VALUE" help:"A parameter of the job: JSON, or text as it stands (a text that looks like a number needs quotes: COLOR=\"1\"). May be given again." group:"The plan:"`
+	RequireTargets bool     `help:"Refuse to run when nobody matches." group:"The plan:"`
 }
 
 // waveHelp explains --wave below the flags.

@@ -36,7 +36,11 @@ func (c *execShowCmd) Run(ctx context.Context, a *app) error {
 	if a.json {
 		return a.printValue(v)
 	}
-	return v.print(a.out, time.Now())
+	width := 0
+	if size := terminalSize(a.out); size != nil {
+		width, _ = size()
+	}
+	return v.print(a.out, time.Now(), width)
 }
 
 // execView is all that the API says of an exec. The raw documents go out with --json.
@@ -107,12 +111,12 @@ func (v execView) picture() (p picture, err error) {
 	return p, nil
 }
 
-func (v execView) print(w io.Writer, now time.Time) error {
+func (v execView) print(w io.Writer, now time.Time, width int) error {
 	p, err := v.picture()
 	if err != nil {
 		return err
 	}
-	if err := p.print(w, now); err != nil || len(v.Targets) == 0 {
+	if err := p.print(w, now, width); err != nil || len(v.Targets) == 0 {
 		return err
 	}
 	fmt.Fprintln(w)

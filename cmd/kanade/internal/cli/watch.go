@@ -44,6 +44,10 @@ func (a *app) watch(ctx context.Context, api *client.Client, id string) error {
 	if !a.json {
 		w.size = terminalSize(a.out)
 	}
+	return w.run(ctx)
+}
+
+func (w *watcher) run(ctx context.Context) error {
 	applied, err := w.read(ctx, 0)
 	if err != nil {
 		return withHint(err, knownExecs)
@@ -223,14 +227,14 @@ func (w *watcher) draw(now time.Time) error {
 	if w.size == nil {
 		return nil
 	}
-	lines, err := w.seen.lines(now)
+	width, height := w.size()
+	lines, err := w.seen.lines(now, width)
 	if err != nil {
 		return err
 	}
 	if w.note != "" {
 		lines = append(lines, "", w.note)
 	}
-	width, height := w.size()
 	var b bytes.Buffer
 	w.drawn = redraw(&b, w.drawn, fit(lines, width, height))
 	_, err = w.out.Write(b.Bytes())

@@ -186,6 +186,11 @@ func TestCompletionOfNames(t *testing.T) {
 	eventually(t, pc, "agent", "list")
 	require.Contains(t, completes(t, "kanade exec dis"), "disk-free")
 	require.Equal(t, []string{pc}, completes(t, "kanade exec disk-free --pc p"))
+	id := begin(t, "disk-free", "--pc", "nobody")
+	eventually(t, id, "exec", "list")
+	require.Equal(t, []string{id}, completes(t, "kanade kill "))
+	require.Equal(t, []string{id}, completes(t, "kanade exec show "))
+	require.Equal(t, []string{pc}, completes(t, "kanade run p"))
 }
 
 func TestWrongToken(t *testing.T) {
