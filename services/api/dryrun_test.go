@@ -24,7 +24,7 @@ func TestDryRun(t *testing.T) {
 	s.write(http.MethodPost, "/api/agents/pc-02/groups", `{"group":"canary"}`)
 	before := s.lastSeq()
 	dry := func(plan string) (answer map[string]any) {
-		s.do(http.MethodPost, "/api/exec/hello?dry_run=true", plan, "Kanade-Min-Sequence", fmt.Sprint(s.seen)).into(t, &answer)
+		s.do(http.MethodPost, "/api/exec/hello?dry_run=true", plan, "Kanade-Min-Sequence", fmt.Sprint(s.seen.Load())).into(t, &answer)
 		return answer
 	}
 	got := dry(`{"target":{"all":true},"rollout":{"waves":[{"group":"canary","delay":"0s"},{"percent":50,"after":"previous","delay":"10m"},{"percent":100,"pause":true}]},` +

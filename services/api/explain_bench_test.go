@@ -81,7 +81,7 @@ func benchRollout(b *testing.B, s *system, endpoints int) string {
 	s.append(events.WaveReleased{ExecID: exec})
 	s.append(events.WaveDispatched{ExecID: exec, Commands: endpoints / 2})
 	require.NoError(b, s.bus.PublishAll(b.Context(), runs, 0))
-	s.seen = s.lastSeq()
+	s.saw(s.lastSeq())
 	for s.read("/api/executions/"+exec+"/waves").status != http.StatusOK { // the read model needs longer than a read waits
 	}
 	return exec

@@ -305,6 +305,9 @@ func TestKillOfWhatGoesOutInParts(t *testing.T) {
 	for n := range 2500 {
 		part(n)
 	}
+	var released struct{ Wave int }
+	s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/release", "").into(t, &released)
+	require.Equal(t, 1, released.Wave)
 	stop, stopped := make(chan struct{}), make(chan int)
 	go func() {
 		for n := 2500; ; n++ {
@@ -317,13 +320,9 @@ func TestKillOfWhatGoesOutInParts(t *testing.T) {
 			}
 		}
 	}()
-	var released struct{ Wave int }
-	out := s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/release", "")
 	killed := s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/kill", "")
 	close(stop)
 	t.Logf("%d parts were out in the end", <-stopped)
-	out.into(t, &released)
-	require.Equal(t, 1, released.Wave)
 	require.Equal(t, http.StatusOK, killed.status, killed.text())
 	require.Equal(t, events.ExecKilled{ExecID: e.ExecID}, s.fact(killed.sequence(t)))
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ type system struct {
 	dir    string
 	client *http.Client
 	// seen is the last sequence that a write has answered; reads ask for it.
-	seen uint64
+	seen atomic.Uint64
 }
 
 // parts is what a test may leave out.
@@ -206,14 +207,20 @@ func (s *system) write(method, path, body string, headers ...string) answer {
 	s.t.Helper()
 	a := s.do(method, path, body, headers...)
 	require.Less(s.t, a.status, 300, "%s %s: %s", method, path, a.body)
-	s.seen = max(s.seen, a.sequence(s.t))
+	s.saw(a.sequence(s.t))
 	return a
+}
+
+// saw keeps the largest sequence.
+func (s *system) saw(seq uint64) {
+	for seen := s.seen.Load(); seq > seen && !s.seen.CompareAndSwap(seen, seq); seen = s.seen.Load() {
+	}
 }
 
 // read gets what is true after the last write.
 func (s *system) read(path string, headers ...string) answer {
 	s.t.Helper()
-	return s.do(http.MethodGet, path, "", append(headers, "Kanade-Min-Sequence", strconv.FormatUint(s.seen, 10))...)
+	return s.do(http.MethodGet, path, "", append(headers, "Kanade-Min-Sequence", strconv.FormatUint(s.seen.Load(), 10))...)
 }
 
 func (s *system) lastSeq() uint64 {
@@ -232,7 +239,7 @@ func (s *system) append(p events.Payload) uint64 {
 	require.NoError(s.t, err)
 	seq, err := s.bus.Append(context.Background(), e, bus.Any)
 	require.NoError(s.t, err)
-	s.seen = max(s.seen, seq)
+	s.saw(seq)
 	return seq
 }
 

@@ -109,13 +109,13 @@ func (s *system) replay(t *testing.T, x exchange, ids map[string]string) answer 
 		require.NoError(t, err)
 		body = string(text)
 	}
-	headers := []string{"Kanade-Min-Sequence", fmt.Sprint(s.seen)}
+	headers := []string{"Kanade-Min-Sequence", fmt.Sprint(s.seen.Load())}
 	for name, value := range x.Request.Headers {
 		headers = append(headers, name, value)
 	}
 	got := s.do(x.Request.Method, path, body, headers...)
 	if got.header.Get("Kanade-Sequence") != "" {
-		s.seen = max(s.seen, got.sequence(t))
+		s.saw(got.sequence(t))
 	}
 	return got
 }

@@ -234,6 +234,8 @@ func (w *theatre) requireTruth(all map[string]*truth) {
 // requireOnce holds every exec against its plan: each wave went out once, to nobody else, and nobody ran twice.
 func (w *theatre) requireOnce(all map[string]*truth) {
 	w.t.Helper()
+	w.starts.mu.Lock()
+	defer w.starts.mu.Unlock()
 	for key, n := range w.starts.runs {
 		require.Equal(w.t, 1, n, "run %s was started more than once", key)
 		id, pc, _ := strings.Cut(key, " ")

@@ -197,38 +197,38 @@ func (w *theatre) trouble(lasts time.Duration) {
 	}
 }
 
-// duration draws whole seconds.
-func (w *theatre) duration(most int) catalog.Duration {
-	return catalog.Duration(fmt.Sprintf("%ds", w.r.IntN(most)))
+// seconds draws whole seconds.
+func seconds(r *rand.Rand, most int) catalog.Duration {
+	return catalog.Duration(fmt.Sprintf("%ds", r.IntN(most)))
 }
 
 // waves draws a rollout of 3 to 6 waves of every form; pauses are those of the operator to release.
-func (w *theatre) waves() catalog.Plan {
+func (w *theatre) waves(r *rand.Rand) catalog.Plan {
 	expires := catalog.Duration("15m")
 	p := catalog.Plan{Target: catalog.Target{All: true, Groups: []string{}, PCs: []string{}}, ExpiresAfter: &expires, Rollout: &catalog.Rollout{Strategy: "wave"}}
-	if w.r.IntN(3) == 0 {
-		p.Target = catalog.Target{Groups: []string{"g0", "g1"}, PCs: []string{w.pcs[w.r.IntN(len(w.pcs))]}}
+	if r.IntN(3) == 0 {
+		p.Target = catalog.Target{Groups: []string{"g0", "g1"}, PCs: []string{w.pcs[r.IntN(len(w.pcs))]}}
 	}
-	if w.r.IntN(3) == 0 {
+	if r.IntN(3) == 0 {
 		jitter := catalog.Duration("7s")
 		p.Jitter = &jitter
 	}
-	for i := range 3 + w.r.IntN(4) {
-		wave := catalog.Wave{Delay: w.duration(60 + 20*i)}
-		switch w.r.IntN(4) {
+	for i := range 3 + r.IntN(4) {
+		wave := catalog.Wave{Delay: seconds(r, 60+20*i)}
+		switch r.IntN(4) {
 		case 0:
-			wave.Group = fmt.Sprintf("g%d", w.r.IntN(3))
+			wave.Group = fmt.Sprintf("g%d", r.IntN(3))
 		case 1:
-			wave.Count = 1 + w.r.IntN(3)
+			wave.Count = 1 + r.IntN(3)
 		case 2:
-			wave.Percent = 1 + w.r.IntN(100)
+			wave.Percent = 1 + r.IntN(100)
 		default:
-			wave.PCs = []string{w.pcs[w.r.IntN(len(w.pcs))], w.pcs[w.r.IntN(len(w.pcs))]}
+			wave.PCs = []string{w.pcs[r.IntN(len(w.pcs))], w.pcs[r.IntN(len(w.pcs))]}
 		}
 		switch {
-		case i > 0 && w.r.IntN(3) == 0:
+		case i > 0 && r.IntN(3) == 0:
 			wave.After = "previous"
-		case i > 0 && w.r.IntN(6) == 0:
+		case i > 0 && r.IntN(6) == 0:
 			wave.Pause = true
 		}
 		p.Rollout.Waves = append(p.Rollout.Waves, wave)

@@ -38,7 +38,7 @@ func theatres(t *testing.T, n int, seed uint64, endpoints int, play func(w *thea
 // while everything is taken away for moments. After a halt nothing goes out; what is too much halts; and with the strict
 // budget the endpoints in flight and those that failed are never more than it, at any place in the log.
 func TestProveFailureBudget(t *testing.T) {
-	n, seed := extent(t, 100, 4)
+	n, seed := extent(t, 100, 2)
 	var halted, parts, failed int
 	ok := theatres(t, n, seed, 10, func(w *theatre) {
 		w.failing = 40
@@ -65,7 +65,7 @@ func (w *theatre) budgets() {
 		defer close(done)
 		for i := range rolloutsAtOnce {
 			time.Sleep(time.Duration(script.Int64N(int64(20 * time.Second))))
-			p := w.waves()
+			p := w.waves(script)
 			amount := &catalog.Amount{Count: 1 + script.IntN(4)}
 			if script.IntN(3) == 0 {
 				amount = &catalog.Amount{Percent: 10 + script.IntN(40)}
@@ -126,7 +126,7 @@ func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, fai
 // TestProveKillOffline kills execs while a third of the endpoints are away; none of them runs it on return, whatever
 // form the exec had and whatever was taken away meanwhile.
 func TestProveKillOffline(t *testing.T) {
-	n, seed := extent(t, 50, 4)
+	n, seed := extent(t, 50, 2)
 	var execs, away int
 	ok := theatres(t, n, seed, 10, func(w *theatre) {
 		script := rand.New(rand.NewPCG(w.seed, 19))
@@ -150,7 +150,7 @@ func TestProveKillOffline(t *testing.T) {
 			case 2:
 				p.Target = catalog.Target{PCs: w.pcs}
 			default:
-				p = w.waves()
+				p = w.waves(script)
 			}
 			w.exec(p)
 			settle(time.Duration(script.Int64N(int64(3 * time.Second))))
@@ -200,7 +200,7 @@ func TestProveKillOffline(t *testing.T) {
 // its work: what it writes goes out when it wakes. No fact is there twice, no timer is lost, no command is stored twice,
 // and no run is started twice.
 func TestProveTwoSchedulers(t *testing.T) {
-	n, seed := extent(t, 50, 4)
+	n, seed := extent(t, 50, 2)
 	var stalls, commands, runs int
 	ok := theatres(t, n, seed, 8, func(w *theatre) {
 		s, stored := w.stall()
@@ -227,13 +227,13 @@ func (w *theatre) stall() (stalls, stored int) {
 		})
 	}
 	ids := w.watchCommands()
-	script := rand.New(rand.NewPCG(w.seed, 23))
+	script, sleeps := rand.New(rand.NewPCG(w.seed, 23)), rand.New(rand.NewPCG(w.seed, 29))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range rolloutsAtOnce {
 			time.Sleep(time.Duration(script.Int64N(int64(20 * time.Second))))
-			p := w.waves()
+			p := w.waves(script)
 			for k := range p.Rollout.Waves {
 				p.Rollout.Waves[k].Pause = false
 			}
@@ -241,11 +241,11 @@ func (w *theatre) stall() (stalls, stored int) {
 		}
 	}()
 	for until := time.Now().Add(5 * time.Minute); time.Now().Before(until); {
-		settle(time.Duration(script.Int64N(int64(4 * time.Second))))
-		way := ways[script.IntN(2)]
+		settle(time.Duration(sleeps.Int64N(int64(4 * time.Second))))
+		way := ways[sleeps.IntN(2)]
 		way.sleep()
 		stalls++
-		settle(time.Duration(script.Int64N(int64(8 * time.Second))))
+		settle(time.Duration(sleeps.Int64N(int64(8 * time.Second))))
 		way.wake()
 	}
 	<-done

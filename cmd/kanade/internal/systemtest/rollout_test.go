@@ -21,7 +21,7 @@ const rolloutsAtOnce = 10
 // again later, and an operator kills and cancels. Each wave goes out exactly once and in time, nobody runs twice, nobody
 // outside the plan runs, what is stopped in the middle leaves no command behind, and every exec reaches its outcome.
 func TestProveWaves(t *testing.T) {
-	theatres, seed := extent(t, 100, 4)
+	theatres, seed := extent(t, 100, 3)
 	var waves, runs, kills, inTime int
 	for n := range theatres {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -56,7 +56,7 @@ func (w *theatre) perform() (stopped int) {
 		defer close(done)
 		for range rolloutsAtOnce {
 			time.Sleep(time.Duration(script.Int64N(int64(25 * time.Second))))
-			x := w.exec(w.waves())
+			x := w.exec(w.waves(script))
 			pause := time.Duration(script.Int64N(int64(2 * time.Minute)))
 			switch script.IntN(5) {
 			case 0:

@@ -69,7 +69,7 @@ func (j *Journal) waveOf(ctx context.Context, id string, seq uint64) (int, error
 func (j *Journal) intent(
 	ctx context.Context, c Caller, id, fact string, decide func(domain.Exec) (domain.Intent, error),
 ) (uint64, error) {
-	s := subject{aggregate: events.AggregateExec, id: id, fact: fact, insistent: true}
+	s := subject{aggregate: events.AggregateExec, id: id, fact: fact, unchecked: fact == factKilled}
 	var waves *waveFacts
 	if fact == factAdvanced {
 		waves = &waveFacts{id: id, next: map[string]uint64{}}

@@ -21,12 +21,6 @@ const Timeout = 2 * time.Second
 // attempts bounds how often a decision is made anew because another writer was faster.
 const attempts = 16
 
-// checkedAttempts is how often an insistent write is tried with a check, and patience how long each time.
-const (
-	checkedAttempts = 3
-	patience        = 200 * time.Millisecond
-)
-
 // source is the API in the envelope of its facts.
 const source = "/kanade/api"
 
@@ -86,10 +80,10 @@ type decision struct {
 type subject struct {
 	aggregate events.Aggregate
 	id, fact  string
-	// insistent appends the fact without a check where others are faster every time: an exec that goes out in small parts
-	// has facts faster than anybody reads them, and must be stopped all the same. Its folds take each of these facts
-	// whenever it comes, also twice.
-	insistent bool
+	// unchecked appends the fact whatever others have written since it was decided. A kill is so: an exec that goes out in
+	// small parts has facts faster than anybody reads them, and must be stopped all the same. It may come at any time, and
+	// twice.
+	unchecked bool
 }
 
 // write looks, decides and appends until nobody interferes. A request whose key has been used before is not decided
@@ -104,11 +98,7 @@ func (j *Journal) write(ctx context.Context, c Caller, s subject, decide func(co
 	if err != nil {
 		return 0, err
 	}
-	last := attempts - 1
-	if s.insistent {
-		last = checkedAttempts
-	}
-	for attempt := range last + 1 {
+	for range attempts {
 		if seq, err := j.repeated(ctx, c, s, meta.ID); err != nil || seq > 0 {
 			return seq, err
 		}
@@ -119,10 +109,10 @@ func (j *Journal) write(ctx context.Context, c Caller, s subject, decide func(co
 		if d.fact == nil {
 			return d.sequence, nil
 		}
-		if s.insistent && attempt == last {
+		if s.unchecked {
 			d.expected = bus.Any
 		}
-		seq, err := j.tryAppend(ctx, d, meta, s.insistent && attempt < last)
+		seq, err := j.append(ctx, d.fact, meta, d.expected)
 		if !errors.Is(err, bus.ErrConflict) {
 			return seq, err
 		}
@@ -150,22 +140,6 @@ func (j *Journal) append(ctx context.Context, p events.Payload, m events.Meta, e
 		return 0, err
 	}
 	return j.bus.Append(ctx, e, expected)
-}
-
-// tryAppend appends what was decided. An impatient one takes an append that comes to no end for a conflict: after a refusal
-// the bus looks through all that was stored since, and others may store faster. Should it have been stored, the next
-// attempt, which bears the same id, meets it.
-func (j *Journal) tryAppend(ctx context.Context, d decision, m events.Meta, impatient bool) (uint64, error) {
-	if !impatient {
-		return j.append(ctx, d.fact, m, d.expected)
-	}
-	within, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	seq, err := j.append(within, d.fact, m, d.expected)
-	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		return 0, fmt.Errorf("%w: %w", bus.ErrConflict, err)
-	}
-	return seq, err
 }
 
 // repeated finds the fact that an earlier request with this key left; 0 if there is none. Another body under the same key
