@@ -69,23 +69,25 @@ func TestLongScriptTravelsAsObject(t *testing.T) {
 			deadline := time.Now().Add(time.Hour)
 			r.Script.Body, r.DeadlineAt = body, &deadline
 		}
-		var heard []wire.Command
+		commands := make(chan wire.Command, 100)
 		_, err := w.bus.Conn().Subscribe("commands.>", func(m *nats.Msg) {
 			c, err := wire.DecodeCommand(m.Data)
 			if err != nil {
 				t.Error(err)
 			}
-			heard = append(heard, c)
+			commands <- c
 		})
 		require.NoError(t, err)
 		w.exec("few", catalog.Target{PCs: pcs[:3]}, long)
 		pass(time.Second)
-		require.Len(t, heard, 3)
-		require.Equal(t, body, heard[0].Script)
+		require.Len(t, commands, 3)
+		for range 3 {
+			require.Equal(t, body, (<-commands).Script)
+		}
 		w.exec("many", catalog.Target{PCs: pcs}, long)
 		pass(time.Second)
-		require.Len(t, heard, 43)
-		c := heard[3]
+		require.Len(t, commands, 40)
+		c := <-commands
 		require.Empty(t, c.Script)
 		object, err := w.bus.GetObject(t.Context(), events.StoreScripts, c.ScriptObject, 1<<20)
 		require.NoError(t, err)
