@@ -61,37 +61,40 @@ func (p picture) status() string {
 	return p.exec.Status
 }
 
-// printWaves prints a line for each wave; where that is too long for the terminal, the states stand below it.
+// printWaves prints a line for each wave; where that is too long for the terminal, bar and states stand below it.
 func (p picture) printWaves(w io.Writer, now time.Time, width int) error {
 	if len(p.waves) == 0 {
 		return nil
 	}
 	line := p.axis(now)
 	var b bytes.Buffer
-	t := newTable(&b, "WAVE", "WHO", "STATE", "TIME", "WHEN", "ENDPOINTS")
+	t := newTable(&b, "WAVE", "WHO", "STATE", "TIME", "WHEN")
 	for _, x := range p.waves {
-		t.row(x.Wave, who(x.Timing), x.State, line.wave(x), p.whenOf(x, now), bar(x.Totals))
+		t.row(x.Wave, who(x.Timing), x.State, line.wave(x), p.whenOf(x, now))
 	}
 	if err := t.end(); err != nil {
 		return err
 	}
 	rows := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
-	states := make([]string, len(p.waves))
-	room := 0
-	for i, x := range p.waves {
-		states[i] = statesOf(x.Totals)
-		room = max(room, len([]rune(rows[i+1]))+2+len([]rune(states[i])))
+	room, longest := 0, 0
+	ends := []string{"ENDPOINTS"}
+	for _, x := range p.waves {
+		ends = append(ends, strings.TrimRight(bar(x.Totals)+"  "+statesOf(x.Totals), " "))
 	}
-	between := "  "
-	if width > 0 && room > width {
-		between = "\n        "
+	for i, row := range rows {
+		room, longest = max(room, len([]rune(row))), max(longest, len([]rune(ends[i])))
 	}
-	fmt.Fprintln(w, "\n"+rows[0])
-	for i, row := range rows[1:] {
-		if states[i] != "" {
-			row += between + states[i]
+	narrow := width > 0 && room+2+longest > width
+	fmt.Fprintln(w)
+	for i, row := range rows {
+		switch {
+		case !narrow:
+			fmt.Fprintf(w, "%-*s  %s\n", room, row, ends[i])
+		case i == 0:
+			fmt.Fprintln(w, row)
+		default:
+			fmt.Fprintf(w, "%s\n      %s\n", row, ends[i])
 		}
-		fmt.Fprintln(w, row)
 	}
 	fmt.Fprintln(w, legend)
 	return nil
@@ -217,8 +220,8 @@ func (a axis) wave(x client.Wave) string {
 	return string(cells)
 }
 
-const legend = "TIME       ● went out  ━ going out, being answered  ○ due\n" +
-	"ENDPOINTS  █ succeeded  x failed  - skipped  ? no answer  ▓ running  ▒ sent  ░ not yet"
+const legend = "● went out  ━ going out, being answered  ○ due\n" +
+	"█ succeeded  x failed  - skipped  ? no answer  ▓ running  ▒ sent  ░ not yet"
 
 // mark is how a state looks in a bar.
 func mark(state events.TargetState) rune {

@@ -137,7 +137,7 @@ func TestWatchOnATerminal(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(last, "exec "), last)
 	require.Contains(t, last, "status    completed\n")
-	require.Contains(t, last, "████\n        1 succeeded\n")
+	require.Contains(t, last, "\n      ████████████████████  1 succeeded\n")
 }
 
 func TestWatchAsJSON(t *testing.T) {
