@@ -314,8 +314,9 @@ func (o *oldFleet) execution(id string) (x execution) {
 	require.NoError(o.t, json.Unmarshal(o.get("/api/executions?limit=1000"), &all))
 	for _, e := range all {
 		if e.ExecID == id {
-			require.NoError(o.t, json.Unmarshal(o.get("/api/executions/"+id), &x))
+			// In this order: what the targets say is in the totals that are read after them.
 			require.NoError(o.t, json.Unmarshal(o.get("/api/executions/"+id+"/targets"), &x.targets))
+			require.NoError(o.t, json.Unmarshal(o.get("/api/executions/"+id), &x))
 		}
 	}
 	return x
