@@ -101,11 +101,13 @@ func (b *Bus) PublishAll(ctx context.Context, msgs []*nats.Msg, window int) erro
 }
 
 func (b *Bus) publishAsync(ctx context.Context, m *nats.Msg) (jetstream.PubAckFuture, error) {
-	_, cancel, err := b.ready(ctx)
-	if err != nil {
-		return nil, err
+	if !b.Connected() { // the contexts of ready cost as much as the publish
+		_, cancel, err := b.ready(ctx)
+		if err != nil {
+			return nil, err
+		}
+		cancel()
 	}
-	cancel()
 	f, err := b.js.PublishMsgAsync(m)
 	return f, unavailable(err)
 }

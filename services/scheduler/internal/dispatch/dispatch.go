@@ -20,10 +20,12 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -246,42 +248,45 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fa
 		if err != nil {
 			return false, err
 		}
-		if err := d.bus.PublishAll(ctx, messages, 0); err != nil {
+		if err := d.bus.PublishAll(ctx, messages, page); err != nil {
 			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
 		}
 		if commands = commands[len(messages):]; len(commands) == 0 {
 			return false, nil
 		}
-		now, err := d.load(ctx, x.id)
-		if err != nil {
+		if err := d.goOn(ctx, x); err != nil {
 			return false, err
 		}
-		if now.over {
-			return true, d.remove(ctx, now, true)
+		if x.over {
+			return true, d.remove(ctx, x, true)
 		}
-		if now.dispatched[this] {
+		if x.dispatched[this] {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// encode makes the messages of the next page.
+// encode makes the messages of the next page. All are of one release: their bodies differ in the request's id only.
 func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error) {
-	trace, bytes := bus.TraceParent(ctx), 0
-	var messages []*nats.Msg
+	if len(commands) == 0 {
+		return nil, nil
+	}
+	before, after, err := around(commands[0])
+	if err != nil {
+		return nil, err
+	}
+	trace, size := bus.TraceParent(ctx), 0
+	messages := make([]*nats.Msg, 0, min(len(commands), page))
 	for _, c := range commands {
-		if len(messages) == page || bytes >= pageBytes {
+		if len(messages) == page || size >= pageBytes {
 			break
 		}
-		body, err := c.Body.MarshalJSON()
-		if err != nil {
-			return nil, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
-		}
+		body := slices.Concat(before, []byte(c.Body.RequestID), after)
 		if len(body) > events.MaxPayload-headerRoom {
 			return nil, bus.Permanent(fmt.Errorf("command %s has %d bytes, the limit is %d", c.MessageID, len(body), events.MaxPayload-headerRoom))
 		}
-		bytes += len(body)
+		size += len(body)
 		m := &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{events.HeaderMsgID: {c.MessageID}}}
 		if trace != "" {
 			m.Header.Set(events.HeaderTraceParent, trace)
@@ -289,6 +294,23 @@ func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error)
 		messages = append(messages, m)
 	}
 	return messages, nil
+}
+
+// around is the text of a command before and after its request's id, a UUID. What stands before it are strings, which
+// hold no quotes of their own.
+func around(c fanout.Command) (before, after []byte, err error) {
+	const empty = `"request_id":""`
+	c.Body.RequestID = ""
+	text, err := c.Body.MarshalJSON()
+	if err != nil {
+		return nil, nil, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
+	}
+	at := bytes.Index(text, []byte(empty))
+	if at < 0 {
+		return nil, nil, bus.Permanent(fmt.Errorf("encode command %s: no place for the request's id", c.MessageID))
+	}
+	at += len(empty) - 1
+	return text[:at], text[at:], nil
 }
 
 // append stores a fact of the exec against its last sequence, caused by its request. The id of a decision that an effect

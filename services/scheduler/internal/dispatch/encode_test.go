@@ -1,8 +1,10 @@
 package dispatch
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,4 +34,31 @@ func TestPagesAreBounded(t *testing.T) {
 	require.Len(t, messages, pageBytes>>20)
 	_, err = encode(t.Context(), commands(1, events.MaxPayload))
 	require.True(t, bus.IsPermanent(err), err)
+}
+
+// What goes out is what the encoder of the wire makes of each command.
+func TestCommandsAreEncodedWhole(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	base := wire.Command{
+		ID: `j"request_id":""`, Version: `"request_id":""`, ExecID: "x", Shell: wire.ShellSh, Script: `echo "request_id":""`, RunAs: wire.RunAsSystem,
+		TimeoutSecs: 1, DeadlineAt: &at, Staleness: wire.Staleness{Mode: wire.StalenessCached}, Env: map[string]string{"request_id": ""},
+	}
+	commands := make([]fanout.Command, 3)
+	for i := range commands {
+		commands[i] = fanout.Command{Subject: fmt.Sprint("s", i), MessageID: fmt.Sprint("m", i), Body: base}
+		commands[i].Body.RequestID = fanout.RequestID("x", fmt.Sprint(i))
+	}
+	messages, err := encode(t.Context(), commands)
+	require.NoError(t, err)
+	require.Len(t, messages, len(commands))
+	for i, c := range commands {
+		want, err := c.Body.MarshalJSON()
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(messages[i].Data))
+		require.Equal(t, c.Subject, messages[i].Subject)
+		require.Equal(t, c.MessageID, messages[i].Header.Get(events.HeaderMsgID))
+	}
+	messages, err = encode(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, messages)
 }

@@ -33,22 +33,30 @@ type part struct{ wave, from int }
 var errNoRequest = errors.New("the log holds no request")
 
 func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
-	facts, err := d.bus.Load(ctx, events.AggregateExec, id, 0)
-	if err != nil {
-		return nil, err
-	}
 	x := &exec{id: id, released: map[part]uint64{}, dispatched: map[part]bool{}}
-	for _, f := range facts {
-		p, err := f.Payload()
-		if err != nil {
-			return nil, bus.Permanent(err)
-		}
-		x.apply(f, p)
+	if err := d.goOn(ctx, x); err != nil {
+		return nil, err
 	}
 	if x.requested == nil {
 		return nil, fmt.Errorf("load exec %s: %w", id, errNoRequest)
 	}
 	return x, nil
+}
+
+// goOn takes in the facts since the last look: the first ones may name every endpoint there is.
+func (d *Dispatcher) goOn(ctx context.Context, x *exec) error {
+	facts, err := d.bus.Load(ctx, events.AggregateExec, x.id, x.lastSeq)
+	if err != nil {
+		return err
+	}
+	for _, f := range facts {
+		p, err := f.Payload()
+		if err != nil {
+			return bus.Permanent(err)
+		}
+		x.apply(f, p)
+	}
+	return nil
 }
 
 func (x *exec) apply(f bus.Stored, p events.Payload) {
