@@ -179,30 +179,33 @@ func (s *server) appliedTo(ctx context.Context, sequence uint64) error {
 	return s.Reader.WaitFor(ctx, sequence)
 }
 
-func (s *server) killJob(w http.ResponseWriter, r *http.Request, route string) error {
-	id, err := pathID(r, "id")
-	if err != nil {
-		return err
+// reasonedAct answers an act on what a variable of the path names, which takes a reason and answers nothing.
+func reasonedAct(variable string, do func(ctx context.Context, c journal.Caller, id, reason string) (uint64, error)) handler {
+	return func(w http.ResponseWriter, r *http.Request, route string) error {
+		id, err := pathID(r, variable)
+		if err != nil {
+			return err
+		}
+		var sent reasoned
+		body, err := readOptional(w, r, &sent)
+		if err == nil {
+			err = checkReason(sent.Reason)
+		}
+		if err != nil {
+			return err
+		}
+		c, err := caller(r, route, body)
+		if err != nil {
+			return err
+		}
+		seq, err := do(r.Context(), c, id, sent.Reason)
+		if err != nil {
+			return err
+		}
+		written(w, seq)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
-	var sent reasoned
-	body, err := readOptional(w, r, &sent)
-	if err == nil {
-		err = checkReason(sent.Reason)
-	}
-	if err != nil {
-		return err
-	}
-	c, err := caller(r, route, body)
-	if err != nil {
-		return err
-	}
-	seq, err := s.killJobExecs(r.Context(), c, id, sent.Reason)
-	if err != nil {
-		return err
-	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
 // killJobExecs kills every exec of a job of which anything has not ended, and returns the last fact's sequence.
