@@ -97,7 +97,7 @@ func TestHandlersSeeEveryFact(t *testing.T) {
 		appendFacts(t, b, "later", 1)
 		stop = start(t, b, make(b), func(_ context.Context, m bus.Stored) error { got.add(m); return nil })
 		defer stop()
-		synctest.Wait()
+		pause(time.Second)
 		require.Equal(t, "later-0", got.list()[len(got.list())-1])
 		require.Len(t, got.list(), 7, "what was acknowledged does not come again")
 	})

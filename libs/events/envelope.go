@@ -16,18 +16,21 @@ type Header = map[string][]string
 
 // Header names: CloudEvents 1.0 in binary mode for NATS, and the broker's own.
 const (
-	HeaderMsgID           = "Nats-Msg-Id"
-	HeaderTTL             = "Nats-TTL"
-	headerSpecVersion     = "ce-specversion"
-	headerID              = "ce-id"
-	headerType            = "ce-type"
-	headerSource          = "ce-source"
-	headerTime            = "ce-time"
-	headerSubject         = "ce-subject"
-	headerActor           = "ce-actor"
-	headerCausation       = "ce-causationid"
-	headerCorrelation     = "ce-correlationid"
-	HeaderTraceParent     = "traceparent"
+	HeaderMsgID       = "Nats-Msg-Id"
+	HeaderTTL         = "Nats-TTL"
+	headerSpecVersion = "ce-specversion"
+	headerID          = "ce-id"
+	headerType        = "ce-type"
+	headerSource      = "ce-source"
+	headerTime        = "ce-time"
+	headerSubject     = "ce-subject"
+	headerActor       = "ce-actor"
+	headerCausation   = "ce-causationid"
+	headerCorrelation = "ce-correlationid"
+	HeaderTraceParent = "traceparent"
+	// HeaderSentAt is borne by commands of ours: when they were sent, RFC 3339 by the broker's clock. One that is heard much
+	// later was called off meanwhile, perhaps.
+	HeaderSentAt          = "Kanade-Sent-At"
 	headerContentType     = "content-type"
 	headerContentEncoding = "content-encoding"
 )

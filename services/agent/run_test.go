@@ -436,3 +436,24 @@ func TestExecMadeAnew(t *testing.T) {
 		require.Equal(t, 1, len(slices.DeleteFunc(s.kinds(), func(k string) bool { return k != "new:started" })))
 	})
 }
+
+// A command that comes long after it was sent (its sender stalled, somebody said it again) is not run when its exec has been
+// stopped meanwhile; one that comes at once is not held up by asking.
+func TestCommandThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Minute)
+		sent := time.Now()
+		require.NoError(t, s.bus.PutView(t.Context(), events.BucketExecStopped, testExec, []byte("killed"), 1))
+		settle(3 * time.Second)
+		data, err := command("late").MarshalJSON()
+		require.NoError(t, err)
+		require.NoError(t, s.bus.Conn().PublishMsg(&nats.Msg{Subject: wire.SubjectCommandAll, Data: data, Header: nats.Header{
+			events.HeaderSentAt: {sent.UTC().Format(time.RFC3339Nano)},
+		}}))
+		settle(time.Second)
+		require.Contains(t, s.kinds(), "late:skipped=exec_stopped")
+		require.Empty(t, s.exec.bodies())
+	})
+}

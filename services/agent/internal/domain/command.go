@@ -15,6 +15,8 @@ type Heard struct {
 	TraceParent string
 	// Late says that it came by catch-up: it may have been called off meanwhile.
 	Late bool
+	// SentAt is when it was sent, by the broker's clock; zero where nobody says. What comes long after is late as well.
+	SentAt time.Time
 }
 
 // Command is a command as heard, checked and in units of Go. The ledger keeps it until the run is done.

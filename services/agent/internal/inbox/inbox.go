@@ -112,7 +112,8 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return nil
 		case m := <-in.live:
-			if err := in.Receive(ctx, domain.Heard{Data: m.Data, TraceParent: m.Header.Get(events.HeaderTraceParent)}); err != nil {
+			sentAt, _ := time.Parse(time.RFC3339Nano, m.Header.Get(events.HeaderSentAt)) // zero where nobody says
+			if err := in.Receive(ctx, domain.Heard{Data: m.Data, TraceParent: m.Header.Get(events.HeaderTraceParent), SentAt: sentAt}); err != nil {
 				in.Logger.Error("a command could not be written down; it will be heard again", "subject", m.Subject, "error", err)
 			}
 			continue

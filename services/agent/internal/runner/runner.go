@@ -79,6 +79,7 @@ func (r *Runner) Receive(ctx context.Context, h domain.Heard) error {
 		return err
 	}
 	at := r.stamp(ctx)
+	late := h.Late || !h.SentAt.IsZero() && at.Broker.Sub(h.SentAt) > moment
 	e := domain.NewEntry(c, h.TraceParent, r.PCID, at.Own)
 	m, err := domain.Received(e, at)
 	if err != nil {
@@ -95,7 +96,7 @@ func (r *Runner) Receive(ctx context.Context, h domain.Heard) error {
 	r.Metrics.Heard.WithLabelValues(way).Inc()
 	r.Logger.Info("command received", "job", c.JobID, "exec", c.ExecID, "request", c.RequestID, "way", way)
 	r.Wake()
-	r.push(task{requestID: c.RequestID, heard: at.Own, late: h.Late})
+	r.push(task{requestID: c.RequestID, heard: at.Own, late: late})
 	return nil
 }
 

@@ -104,6 +104,10 @@ func (j *Journal) write(ctx context.Context, c Caller, s subject, decide func(co
 		}
 		d, err := decide(ctx)
 		if err != nil {
+			// The same request, sent twice, may have come through while this one looked, and be what it is refused for.
+			if seq, again := j.repeated(ctx, c, s, meta.ID); again == nil && seq > 0 {
+				return seq, nil
+			}
 			return 0, err
 		}
 		if d.fact == nil {

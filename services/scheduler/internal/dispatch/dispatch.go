@@ -244,7 +244,11 @@ func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, r events.WaveR
 // what was sent is gone, or that somebody else has sent the rest.
 func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fanout.Command) (over bool, err error) {
 	for len(commands) > 0 {
-		messages, err := encode(ctx, commands)
+		now, err := d.bus.Now(ctx)
+		if err != nil {
+			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
+		}
+		messages, err := encode(ctx, commands, now)
 		if err != nil {
 			return false, err
 		}
@@ -268,7 +272,7 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fa
 }
 
 // encode makes the messages of the next page. All are of one release: their bodies differ in the request's id only.
-func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error) {
+func encode(ctx context.Context, commands []fanout.Command, now time.Time) ([]*nats.Msg, error) {
 	if len(commands) == 0 {
 		return nil, nil
 	}
@@ -276,7 +280,7 @@ func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error)
 	if err != nil {
 		return nil, err
 	}
-	trace, size := bus.TraceParent(ctx), 0
+	trace, size, sentAt := bus.TraceParent(ctx), 0, now.UTC().Format(time.RFC3339Nano)
 	messages := make([]*nats.Msg, 0, min(len(commands), page))
 	for _, c := range commands {
 		if len(messages) == page || size >= pageBytes {
@@ -287,7 +291,9 @@ func encode(ctx context.Context, commands []fanout.Command) ([]*nats.Msg, error)
 			return nil, bus.Permanent(fmt.Errorf("command %s has %d bytes, the limit is %d", c.MessageID, len(body), events.MaxPayload-headerRoom))
 		}
 		size += len(body)
-		m := &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{events.HeaderMsgID: {c.MessageID}}}
+		m := &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{
+			events.HeaderMsgID: {c.MessageID}, events.HeaderSentAt: {sentAt},
+		}}
 		if trace != "" {
 			m.Header.Set(events.HeaderTraceParent, trace)
 		}

@@ -26,13 +26,13 @@ func TestPagesAreBounded(t *testing.T) {
 		}
 		return all
 	}
-	messages, err := encode(t.Context(), commands(3*page, 10))
+	messages, err := encode(t.Context(), commands(3*page, 10), time.Now())
 	require.NoError(t, err)
 	require.Len(t, messages, page)
-	messages, err = encode(t.Context(), commands(100, 1<<20))
+	messages, err = encode(t.Context(), commands(100, 1<<20), time.Now())
 	require.NoError(t, err)
 	require.Len(t, messages, pageBytes>>20)
-	_, err = encode(t.Context(), commands(1, events.MaxPayload))
+	_, err = encode(t.Context(), commands(1, events.MaxPayload), time.Now())
 	require.True(t, bus.IsPermanent(err), err)
 }
 
@@ -48,7 +48,7 @@ func TestCommandsAreEncodedWhole(t *testing.T) {
 		commands[i] = fanout.Command{Subject: fmt.Sprint("s", i), MessageID: fmt.Sprint("m", i), Body: base}
 		commands[i].Body.RequestID = fanout.RequestID("x", fmt.Sprint(i))
 	}
-	messages, err := encode(t.Context(), commands)
+	messages, err := encode(t.Context(), commands, time.Now())
 	require.NoError(t, err)
 	require.Len(t, messages, len(commands))
 	for i, c := range commands {
@@ -58,7 +58,7 @@ func TestCommandsAreEncodedWhole(t *testing.T) {
 		require.Equal(t, c.Subject, messages[i].Subject)
 		require.Equal(t, c.MessageID, messages[i].Header.Get(events.HeaderMsgID))
 	}
-	messages, err = encode(t.Context(), nil)
+	messages, err = encode(t.Context(), nil, time.Now())
 	require.NoError(t, err)
 	require.Empty(t, messages)
 }
