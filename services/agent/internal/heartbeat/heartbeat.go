@@ -43,7 +43,7 @@ func Run(ctx context.Context, c Config) error {
 	defer c.Conn.RemoveStatusListener(status)
 	m := meter{}
 	m.self, _ = process.NewProcess(int32(os.Getpid()))
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Nanosecond)
 	defer timer.Stop()
 	for {
 		select {

@@ -105,7 +105,7 @@ func (in *Inbox) Run(ctx context.Context) (err error) {
 		in.subscribe()
 	}
 	backoff := minBackoff
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Nanosecond)
 	defer timer.Stop()
 	for {
 		select {

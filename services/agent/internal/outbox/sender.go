@@ -70,7 +70,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	status := s.bus.Conn().StatusChanged(nats.CONNECTED)
 	defer s.bus.Conn().RemoveStatusListener(status)
 	backoff := minBackoff
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Nanosecond)
 	defer timer.Stop()
 	for {
 		select {
