@@ -33,8 +33,8 @@ type Next struct {
 // MaxFailures: more failures than this halt the exec, as long as there is something to call off. MaxParallel: endpoints
 // that have their command and have not answered, and those that have failed, are together never more; when so many have
 // failed it halts. Endpoints that are away could hold places for days, so theirs are given last, when every expected
-// endpoint has answered, and also after the exec has closed. What endpoints reported and the fold does not know yet can only make room, so that a fold that is
-// behind keeps within the budget.
+// endpoint has answered, and also after the exec has closed. What endpoints reported and the fold does not know yet can
+// only make room, so that a fold that is behind keeps within the budget.
 func Advance(x *Exec, now time.Time) Next {
 	if !x.Planned || x.Stopped {
 		return Next{}
@@ -43,9 +43,9 @@ func Advance(x *Exec, now time.Time) Next {
 		return Next{Halt: &halt}
 	}
 	var n Next
-	free := -1
+	free := -1 // no budget
 	if x.MaxParallel != nil {
-		free = *x.MaxParallel - inUse(x)
+		free = max(*x.MaxParallel-inUse(x), 0)
 	}
 	last := x.answered()
 	for i := range x.Waves {
