@@ -4,25 +4,10 @@ import (
 	"fmt"
 	"iter"
 	"time"
-	_ "time/tzdata" // containers without a zone database know all zones too
 )
 
-// Location is the zone that the schedule's times are read in; local is what the zone "local" means.
-func (s *Schedule) Location(local *time.Location) (*time.Location, error) {
-	switch s.TZ {
-	case "", "local":
-		return local, nil
-	case "utc":
-		return time.UTC, nil
-	case "Local":
-		return nil, fmt.Errorf("expected local, utc or a zone like Europe/Berlin, got %q", s.TZ)
-	}
-	loc, err := time.LoadLocation(s.TZ)
-	if err != nil {
-		return nil, fmt.Errorf("expected local, utc or a zone like Europe/Berlin, got %q", s.TZ)
-	}
-	return loc, nil
-}
+// Location is the zone that the schedule's times are read in; see [Zone].
+func (s *Schedule) Location(local *time.Location) (*time.Location, error) { return Zone(s.TZ, local) }
 
 // Next is the first nominal time after another of a schedule of the forms calendar and cron; false for the other forms,
 // when nothing is due any more, or not within nine years. Gates (enabled, active, window) are not looked at. The answer

@@ -40,16 +40,10 @@ func (p *problems) noZero(path, s string) {
 
 // bounds checks a span of time at a path, from inclusive, until exclusive; either may be empty.
 func (p *problems) bounds(path, from, until string) {
-	bound := func(name, text string) (t time.Time) {
-		if text == "" {
-			return t
-		}
-		t, err := time.Parse(time.RFC3339, text)
+	bound := func(name, text string) time.Time {
+		t, err := Bound(text, time.UTC)
 		if err != nil {
-			t, err = time.Parse(time.DateOnly, text)
-		}
-		if err != nil {
-			p.add(Invalid, join(path, name), "expected YYYY-MM-DD or a time like 2026-01-31T08:00:00Z, got %q", text)
+			p.add(Invalid, join(path, name), "%v", err)
 		}
 		return t
 	}

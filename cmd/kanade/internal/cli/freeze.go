@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kanade/cmd/kanade/internal/client"
+	"kanade/libs/catalog"
 )
 
 type freezeCmd struct {
@@ -44,8 +45,8 @@ func freezeText(f *client.Freeze, now time.Time) string {
 	if f.TZ == "utc" {
 		zone = time.UTC
 	}
-	from, fromErr := freezeBound(f.From, zone)
-	until, untilErr := freezeBound(f.Until, zone)
+	from, fromErr := catalog.Bound(f.From, zone)
+	until, untilErr := catalog.Bound(f.Until, zone)
 	switch {
 	case errors.Join(fromErr, untilErr) != nil:
 		return "frozen: its bounds can't be read"
@@ -57,16 +58,6 @@ func freezeText(f *client.Freeze, now time.Time) string {
 		return "frozen until " + when(until)
 	}
 	return "frozen until it is cleared"
-}
-
-func freezeBound(text string, zone *time.Location) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	return time.ParseInLocation(time.DateOnly, text, zone)
 }
 
 type freezeSetCmd struct {

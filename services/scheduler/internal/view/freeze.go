@@ -12,7 +12,6 @@ import (
 	"kanade/libs/catalog"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
-	"kanade/services/scheduler/internal/domain"
 )
 
 // keyFreeze is the freeze's key, in fleet_config for old readers and in catalog for ours.
@@ -72,13 +71,13 @@ func oldFreeze(p events.FreezeSaved) wire.Freeze {
 		old.TZ = wire.ZoneLocal
 		return old
 	}
-	zone, ok := domain.FreezeZone(p.TZ, time.UTC)
-	if !ok {
+	zone, err := catalog.Zone(p.TZ, time.UTC)
+	if err != nil {
 		return old
 	}
 	old.TZ = wire.ZoneUTC
 	for _, bound := range []*string{&old.From, &old.Until} {
-		if t, ok := domain.FreezeBound(*bound, zone); ok && !t.IsZero() {
+		if t, err := catalog.Bound(*bound, zone); err == nil && !t.IsZero() {
 			*bound = t.UTC().Format(time.RFC3339Nano)
 		}
 	}
