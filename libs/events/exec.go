@@ -89,6 +89,17 @@ type PlannedWave struct {
 	Waiting []string `json:"waiting,omitempty"`
 }
 
+// Size is how many endpoints are in the wave.
+func (w PlannedWave) Size() int { return len(w.Expected) + len(w.Waiting) }
+
+// At is the endpoint at a place, 0 to Size()-1: what WaveReleased and WaveDispatched count by.
+func (w PlannedWave) At(place int) string {
+	if place < len(w.Expected) {
+		return w.Expected[place]
+	}
+	return w.Waiting[place-len(w.Expected)]
+}
+
 // SkippedPC is an endpoint of the target that the plan leaves out, and why.
 type SkippedPC struct {
 	PCID   string `json:"pc_id"`

@@ -183,7 +183,7 @@ func (e *Execution) plan(p events.ExecPlanned, f *fact) {
 	}
 	e.PlannedAt, e.ExpiresAt, e.Waves = f.event.Time, p.ExpiresAt, len(p.Waves)
 	for _, w := range p.Waves {
-		e.TargetCount += len(w.Expected) + len(w.Waiting)
+		e.TargetCount += w.Size()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"slices"
 
 	"kanade/libs/events"
@@ -216,28 +215,11 @@ func (p *targetProjection) part(x *execTargets, e events.WaveDispatched) ([]stri
 	if e.Wave < 0 || e.Wave >= len(x.placed.Waves) {
 		return nil, nil
 	}
-	for place, pc := range places(x.placed.Waves[e.Wave]) {
-		if place >= e.From && place < e.To {
-			part = append(part, pc)
-		}
+	w := x.placed.Waves[e.Wave]
+	for place := max(e.From, 0); place < min(e.To, w.Size()); place++ {
+		part = append(part, w.At(place))
 	}
 	return part, nil
-}
-
-// places are a wave's endpoints in the order of their places.
-func places(w events.PlannedWave) iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
-		for i, pc := range w.Expected {
-			if !yield(i, pc) {
-				return
-			}
-		}
-		for i, pc := range w.Waiting {
-			if !yield(len(w.Expected)+i, pc) {
-				return
-			}
-		}
-	}
 }
 
 func (p *targetProjection) stop(execID, reason string, f *fact) error {
@@ -382,8 +364,8 @@ func (p *targetProjection) flushPlaces(x *execTargets) error {
 	}
 	inserted := insertion{db: p.db, rel: &targetPlaces}
 	for i, w := range x.placed.Waves {
-		for place, pc := range places(w) {
-			row := placeRow{x.execID, i, place, pc}
+		for place := range w.Size() {
+			row := placeRow{x.execID, i, place, w.At(place)}
 			if err := inserted.add(row.fields()); err != nil {
 				return err
 			}

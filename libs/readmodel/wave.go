@@ -164,7 +164,7 @@ func (p *waveProjection) plan(e events.ExecPlanned) error {
 		}
 		row.row = Wave{
 			ExecID: e.ExecID, Wave: i, Label: w.Label, DueAt: w.DueAt, After: w.After, DelaySecs: w.DelaySecs, Pause: w.Pause,
-			Size: len(w.Expected) + len(w.Waiting),
+			Size: w.Size(),
 		}
 		p.put(row)
 	}

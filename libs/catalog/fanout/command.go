@@ -29,21 +29,16 @@ func Part(p events.ExecPlanned, r events.WaveReleased) ([]string, bool) {
 		return nil, false
 	}
 	w := p.Waves[r.Wave]
-	size := len(w.Expected) + len(w.Waiting)
 	from, to := r.From, r.To
 	if to == 0 {
-		to = size
+		to = w.Size()
 	}
-	if from < 0 || from > to || to > size {
+	if from < 0 || from > to || to > w.Size() {
 		return nil, false
 	}
 	ids := make([]string, 0, to-from)
-	for i := from; i < to; i++ {
-		if i < len(w.Expected) {
-			ids = append(ids, w.Expected[i])
-		} else {
-			ids = append(ids, w.Waiting[i-len(w.Expected)])
-		}
+	for place := from; place < to; place++ {
+		ids = append(ids, w.At(place))
 	}
 	return ids, true
 }

@@ -61,7 +61,7 @@ func (s *server) dryRun(w http.ResponseWriter, r *http.Request, c journal.Caller
 		MaxFailures: planned.MaxFailures, MaxParallel: planned.MaxParallel,
 	}
 	for i, x := range planned.Waves {
-		answer.TargetCount += len(x.Expected) + len(x.Waiting)
+		answer.TargetCount += x.Size()
 		wave := dryWave{
 			Wave: i, Label: x.Label, DueAt: instant(x.DueAt), After: x.After, DelaySecs: x.DelaySecs, Pause: x.Pause,
 			Expected: some(x.Expected), Waiting: some(x.Waiting), Subjects: []string{},

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"slices"
 	"time"
 
 	"kanade/libs/catalog"
@@ -129,10 +130,10 @@ func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
 	for i, w := range p.Waves {
 		x.Waves[i] = Wave{
 			DueAt: w.DueAt, After: w.After, Delay: time.Duration(w.DelaySecs) * time.Second, Pause: w.Pause,
-			Size: len(w.Expected) + len(w.Waiting), Expected: len(w.Expected),
+			Size: w.Size(), Expected: len(w.Expected),
 		}
 		if p.MaxParallel != nil {
-			x.Waves[i].Order = append(append([]string{}, w.Expected...), w.Waiting...)
+			x.Waves[i].Order = slices.Concat(w.Expected, w.Waiting)
 		}
 		for _, pc := range w.Expected {
 			x.set(pc, events.Target{State: events.StateExpected, Expected: true, Planned: true, Wave: i, At: at, Sequence: seq})
