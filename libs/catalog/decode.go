@@ -89,10 +89,15 @@ func (d *decoder) repeated(n *node, path string) {
 	if d.lines != nil && n.line > 0 {
 		d.lines[path] = n.line
 	}
+	if len(n.items) == 0 {
+		return
+	}
 	seen := make(map[string]bool, len(n.keys))
 	for i := range n.items {
 		if n.kind == listNode {
-			d.repeated(&n.items[i], place(path, i))
+			if item := &n.items[i]; d.lines != nil || len(item.items) > 0 {
+				d.repeated(item, place(path, i))
+			}
 			continue
 		}
 		key := n.keys[i]
@@ -170,8 +175,13 @@ func (d *decoder) list(n *node, v reflect.Value, path string) {
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
+	texts, _ := v.Addr().Interface().(*[]string)
 	for i := range n.items {
-		d.value(&n.items[i], v.Index(i), place(path, i))
+		if item := &n.items[i]; texts != nil && item.kind == textNode { // a plan may name a hundred thousand
+			(*texts)[i] = item.text
+		} else {
+			d.value(item, v.Index(i), place(path, i))
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -129,4 +130,4 @@ func join(path, key string) string {
 }
 
 // place is the path of an item of a list.
-func place(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+func place(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }

@@ -46,12 +46,8 @@ func (p *Plan) pcs() int {
 }
 
 func (t *Target) check(out *problems) {
-	for i, group := range t.Groups {
-		out.id(place("target.groups", i), group)
-	}
-	for i, pc := range t.PCs {
-		out.id(place("target.pcs", i), pc)
-	}
+	out.ids("target.groups", t.Groups)
+	out.ids("target.pcs", t.PCs)
 }
 
 func (a *Amount) check(out *problems, path string, least int) {
@@ -98,9 +94,7 @@ func (w *Wave) check(out *problems, path string, i int) {
 	if w.Count < 0 {
 		out.add(Invalid, path+".count", "must be at least 1")
 	}
-	for k, pc := range w.PCs {
-		out.id(place(path+".pcs", k), pc)
-	}
+	out.ids(path+".pcs", w.PCs)
 	switch {
 	case w.Delay == "" && w.After == "" && !w.Pause:
 		out.add(Invalid, path+".delay", "missing: a wave has a delay, or after, or pause")

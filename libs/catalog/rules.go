@@ -12,6 +12,15 @@ func (p *problems) id(path, id string) {
 	}
 }
 
+// ids checks a list of ids, which may be very long.
+func (p *problems) ids(path string, ids []string) {
+	for i, id := range ids {
+		if ValidID(id) != nil {
+			p.id(place(path, i), id)
+		}
+	}
+}
+
 // duration checks a duration if there is one, and gives its value.
 func (p *problems) duration(path string, d *Duration) time.Duration {
 	if d == nil {

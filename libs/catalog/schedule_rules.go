@@ -17,9 +17,7 @@ func (s *Schedule) check(p *problems) {
 		s.checkDelays(p, limit, "starting_deadline")
 	}
 	p.duration("catch_up_window", s.CatchUpWindow)
-	for i, name := range s.Calendars {
-		p.id(place("calendars", i), name)
-	}
+	p.ids("calendars", s.Calendars)
 	if s.Active != nil {
 		s.Active.check(p)
 	}

@@ -3,6 +3,7 @@ package readmodel
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,37 @@ func (r *Reader) Agents(ctx context.Context, f AgentFilter) ([]Agent, error) {
 	return list(ctx, r, scanAgent, selectAgents+`
 		WHERE ?1 = '' OR instr(lower(COALESCE(a.pc_id, p.pc_id)), lower(?1)) > 0 OR instr(lower(host), lower(?1)) > 0
 		ORDER BY heard DESC, 1 LIMIT ?2`, q, f.Limit)
+}
+
+// Audience is whom an exec asks for, each endpoint once: those heard at AliveSince or later (zero: not asked for), the
+// members of groups, and the named ones, whether they are known or not.
+type Audience struct {
+	AliveSince  time.Time
+	Groups, PCs []string
+}
+
+// CountAudience counts them. The work is that of the parts asked for: with names alone there is no query.
+func (r *Reader) CountAudience(ctx context.Context, a Audience) (int, error) {
+	var parts []string
+	var args []any
+	ask := func(part string, arg any) {
+		args = append(args, arg)
+		parts = append(parts, fmt.Sprintf(part, len(args)))
+	}
+	if !a.AliveSince.IsZero() {
+		ask("SELECT pc_id FROM presence WHERE heard_at >= ?%d", nanos{&a.AliveSince})
+	}
+	if len(a.Groups) > 0 {
+		ask("SELECT DISTINCT pc_id FROM memberships WHERE group_name IN (SELECT value FROM json_each(?%d))", textList(a.Groups))
+	}
+	if len(parts) == 0 {
+		return len(slices.Compact(slices.Sorted(slices.Values(a.PCs)))), nil
+	}
+	if len(a.PCs) > 0 {
+		ask("SELECT value FROM json_each(?%d)", textList(a.PCs))
+	}
+	return one(ctx, r, func(scan func(...any) error) (n int, err error) { return n, scan(&n) },
+		"SELECT COUNT(*) FROM ("+strings.Join(parts, " UNION ")+")", args...)
 }
 
 // Agent reads one endpoint; ErrNotFound.

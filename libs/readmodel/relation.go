@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -74,14 +75,19 @@ const (
 	opSelectMany
 	opInsert
 	opInsertMany
+	opInsertEach
 	opUpdate
+	opUpdateEach
 	opDelete
 	opDeletePrefix
+	opSendWave // of targets only
 )
 
 // sql of an operation. The "prefix" ones match the first key column only; opSelectRange takes the key and, once more, its
 // last column: from the one, inclusive, to the other, exclusive, in that order. opSelectMany takes a JSON array of keys and
 // puts the key before the fields. opInsertMany takes insertMany rows, opUpdate the fields in their own order, the key first.
+// The "each" ones are opInsert and opUpdate for many rows that differ in the last column of the key only, in whose place
+// they take a JSON array.
 func (r *relation) sql(op operation) string {
 	names := r.columnNames()
 	match := func(keys []string) string {
@@ -109,12 +115,26 @@ func (r *relation) sql(op operation) string {
 			row += strings.Repeat(", "+row, insertMany-1)
 		}
 		return "INSERT INTO " + r.name + " (" + all + ") VALUES " + row
-	case opUpdate:
+	case opInsertEach:
+		row := make([]string, len(names))
+		for i := range names {
+			row[i] = fmt.Sprintf("?%d", i+1)
+		}
+		array := row[r.key-1]
+		row[r.key-1] = "value"
+		return "INSERT INTO " + r.name + " (" + all + ") SELECT " + strings.Join(row, ", ") + " FROM json_each(" + array + ")"
+	case opUpdate, opUpdateEach:
 		sets := make([]string, 0, len(names)-r.key)
 		for i := r.key; i < len(names); i++ {
 			sets = append(sets, fmt.Sprintf("%s = ?%d", names[i], i+1))
 		}
-		return "UPDATE " + r.name + " SET " + strings.Join(sets, ", ") + " WHERE " + match(names[:r.key])
+		where := match(names[:r.key])
+		if op == opUpdateEach {
+			where = fmt.Sprintf("%s AND %s IN (SELECT value FROM json_each(?%d))", match(names[:r.key-1]), names[r.key-1], r.key)
+		}
+		return "UPDATE " + r.name + " SET " + strings.Join(sets, ", ") + " WHERE " + where
+	case opSendWave:
+		return sendWave
 	case opDelete:
 		return "DELETE FROM " + r.name + " WHERE " + match(names[:r.key])
 	default:
@@ -148,14 +168,22 @@ func (d *database) stmt(r *relation, op operation) (*sql.Stmt, error) {
 }
 
 func (d *database) exec(r *relation, op operation, args ...any) error {
+	_, err := d.change(r, op, args...)
+	return err
+}
+
+// change is exec that tells how many rows it changed.
+func (d *database) change(r *relation, op operation, args ...any) (int, error) {
 	s, err := d.stmt(r, op)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := s.ExecContext(context.Background(), args...); err != nil {
-		return fmt.Errorf("write table %s: %w", r.name, err)
+	done, err := s.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, fmt.Errorf("write table %s: %w", r.name, err)
 	}
-	return nil
+	n, err := done.RowsAffected()
+	return int(n), err
 }
 
 // each reads the rows that an operation finds.
@@ -269,6 +297,15 @@ func (s sequence) Scan(src any) error {
 	}
 	*s.n = uint64(v)
 	return nil
+}
+
+// textList goes into a query as a JSON array, for json_each.
+type textList []string
+
+// Value implements driver.Valuer.
+func (l textList) Value() (driver.Value, error) {
+	text, err := json.Marshal([]string(l))
+	return string(text), err
 }
 
 // nanos stores a time as Unix nanoseconds, the zero time as 0. What lies outside the years 1678 to 2262 is stored as

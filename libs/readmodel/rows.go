@@ -1,10 +1,5 @@
 package readmodel
 
-import (
-	"encoding/json"
-	"fmt"
-)
-
 // rows is the part of one SQL table that a batch touches: each row is read at most once, changed in memory as often as
 // the batch's facts say, and written once when the batch ends. What is written is a function of the facts applied, not
 // of how they fell into batches.
@@ -34,10 +29,6 @@ func newRows[R any, P interface {
 
 // fetch reads the rows of many keys at once, which costs a fraction of as many gets where most of them do not exist.
 func (r *rows[R, P]) fetch(keys []string) error {
-	list, err := json.Marshal(keys)
-	if err != nil {
-		return fmt.Errorf("read table %s: %w", r.rel.name, err)
-	}
 	for _, key := range keys {
 		r.entries[key] = &entry[R]{key: key}
 	}
@@ -50,7 +41,7 @@ func (r *rows[R, P]) fetch(keys []string) error {
 		e := r.entries[key]
 		e.row, e.stored, e.live = row, true, true
 		return nil
-	}, string(list))
+	}, textList(keys))
 }
 
 // get reads a row to look at or, through put, to change; live tells whether it exists.

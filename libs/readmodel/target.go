@@ -81,6 +81,7 @@ type execTargets struct {
 	touched  []*entry[targetRow]
 	row      *entry[totalsRow]
 	totals   events.Totals
+	counted  bool // totals have changed
 	// placed is the plan whose places are not stored yet; nil otherwise.
 	placed *events.ExecPlanned
 }
@@ -177,12 +178,15 @@ func (p *targetProjection) dispatch(e events.WaveDispatched, f *fact) error {
 		}
 		return t.Send(f.seq, f.at)
 	}
-	if e.From == 0 && e.To == 0 {
-		return p.each(e.ExecID, send)
-	}
 	x, err := p.exec(e.ExecID)
 	if err != nil {
 		return err
+	}
+	if e.From == 0 && e.To == 0 {
+		if !x.complete && len(x.targets) == 0 {
+			return p.sendWave(x, e.Wave, f)
+		}
+		return p.each(e.ExecID, send)
 	}
 	part, err := p.part(x, e)
 	if err != nil {
@@ -197,6 +201,25 @@ func (p *targetProjection) dispatch(e events.WaveDispatched, f *fact) error {
 			x.change(t, next)
 		}
 	}
+	return nil
+}
+
+// sendWave is events.Target.Send for the endpoints of a wave of which a batch has read none: it does not read them either.
+const sendWave = `UPDATE targets SET state = '` + string(events.StateSent) + `', at = ?3, sequence = ?4
+	WHERE exec_id = ?1 AND wave = ?2 AND state = '` + string(events.StateExpected) + `'`
+
+func (p *targetProjection) sendWave(x *execTargets, wave int, f *fact) error {
+	sent, err := p.db.change(&targets, opSendWave, x.execID, wave, toNanos(f.at), sequence{&f.seq})
+	if err != nil || sent == 0 {
+		return err
+	}
+	before := events.Target{State: events.StateExpected, Expected: true, Planned: true, Wave: wave}
+	after, _ := before.Send(f.seq, f.at)
+	for range sent {
+		x.totals.Remove(before)
+		x.totals.Add(after)
+	}
+	x.counted = true
 	return nil
 }
 
@@ -320,6 +343,7 @@ func (x *execTargets) change(t *entry[targetRow], next events.Target) {
 		}
 	}
 	x.totals.Add(next)
+	x.counted = true
 	if next.ResultID != "" {
 		x.row.row.heard++
 	}
@@ -336,14 +360,11 @@ func (p *targetProjection) Flush() error {
 		if err := p.flushPlaces(x); err != nil {
 			return err
 		}
-		if len(x.touched) == 0 {
+		if !x.counted {
 			continue
 		}
-		slices.SortFunc(x.touched, func(a, b *entry[targetRow]) int { return cmp.Compare(a.row.PCID, b.row.PCID) })
-		for _, t := range x.touched {
-			if err := t.write(&inserted, t.row.fields()); err != nil {
-				return err
-			}
+		if err := x.write(&inserted); err != nil {
+			return err
 		}
 		totals, err := json.Marshal(x.totals)
 		if err != nil {
@@ -356,6 +377,49 @@ func (p *targetProjection) Flush() error {
 		return err
 	}
 	return p.totals.flush()
+}
+
+// manyAlike is from how many on targets that are alike but for the endpoint are written by one statement: a plan, a
+// dispatch and a stop make the same of all whom they concern.
+const manyAlike = 64
+
+// write stores the exec's touched targets, in the order of endpoints.
+func (x *execTargets) write(inserted *insertion) error {
+	slices.SortFunc(x.touched, func(a, b *entry[targetRow]) int { return cmp.Compare(a.row.PCID, b.row.PCID) })
+	type likeness struct {
+		events.Target
+		stored bool
+	}
+	alike := map[likeness][]string{}
+	if len(x.touched) >= manyAlike {
+		for _, t := range x.touched {
+			if t.row.ResultID == "" {
+				like := likeness{t.row.Target.Target, t.stored}
+				alike[like] = append(alike[like], t.row.PCID)
+			}
+		}
+	}
+	for _, t := range x.touched {
+		like := likeness{t.row.Target.Target, t.stored}
+		pcs := alike[like]
+		switch {
+		case len(pcs) < manyAlike:
+			if err := t.write(inserted, t.row.fields()); err != nil {
+				return err
+			}
+		case pcs[0] == t.row.PCID: // the others come along
+			op := opInsertEach
+			if t.stored {
+				op = opUpdateEach
+			}
+			fields := t.row.fields()
+			fields[targets.key-1] = textList(pcs)
+			if err := inserted.db.write(&targets, op, fields); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (p *targetProjection) flushPlaces(x *execTargets) error {

@@ -9,12 +9,38 @@ import (
 	"kanade/libs/events/wire"
 )
 
-// Command is one message to agents.
+// Command is one message to agents, but for its body.
 type Command struct {
 	// Subject is where it goes; MessageID, made of exec, wave and subject, is the broker's key against doubles.
 	Subject   string
 	MessageID string
-	Body      wire.Command
+	RequestID string
+}
+
+// Commands are the messages of a wave, or of the part of it that was released: one on the broadcast subject, or one an
+// endpoint. The zero value is none.
+type Commands struct {
+	// Body is that of each, but for the id of its request.
+	Body wire.Command
+
+	wave      int
+	requestID string   // of a broadcast
+	subjects  []string // of a broadcast
+	pcs       []string // of the others
+}
+
+// Len is how many there are.
+func (c *Commands) Len() int { return len(c.subjects) + len(c.pcs) }
+
+// At is the one at a place, 0 to Len()-1.
+func (c *Commands) At(i int) Command {
+	if i < len(c.subjects) {
+		subject := c.subjects[i]
+		return Command{subject, MessageID(c.Body.ExecID, c.wave, subject), c.requestID}
+	}
+	pc := c.pcs[i-len(c.subjects)]
+	subject := wire.SubjectCommandPC(pc)
+	return Command{subject, MessageID(c.Body.ExecID, c.wave, subject), RequestID(c.Body.ExecID, pc)}
 }
 
 // MessageID is the broker's key of a command: <exec>/<wave>/<subject>.
@@ -43,35 +69,23 @@ func Part(p events.ExecPlanned, r events.WaveReleased) ([]string, bool) {
 	return ids, true
 }
 
-// Commands are the messages of a wave, or of the part of it that was released: one on the broadcast subject, or one an
-// endpoint. A release that does not fit the plan has none.
-func Commands(req events.ExecRequested, plan *catalog.Plan, p events.ExecPlanned, r events.WaveReleased) []Command {
-	ids, ok := Part(p, r)
+// CommandsOf a release; one that does not fit the plan has none.
+func CommandsOf(req events.ExecRequested, plan *catalog.Plan, p events.ExecPlanned, r events.WaveReleased) Commands {
+	pcs, ok := Part(p, r)
 	if !ok {
-		return nil
+		return Commands{}
 	}
-	base := body(req, plan)
-	base.DeadlineAt = &p.DeadlineAt
+	c := Commands{Body: body(req, plan), wave: r.Wave}
+	c.Body.DeadlineAt = &p.DeadlineAt
 	if r.DeadlineAt != nil {
-		base.DeadlineAt = r.DeadlineAt
-	}
-	command := func(subject, requestID string) Command {
-		c := Command{Subject: subject, MessageID: MessageID(req.ExecID, r.Wave, subject), Body: base}
-		c.Body.RequestID = requestID
-		return c
+		c.Body.DeadlineAt = r.DeadlineAt
 	}
 	if len(p.Subjects) > 0 {
-		commands := make([]Command, len(p.Subjects))
-		for i, subject := range p.Subjects {
-			commands[i] = command(subject, p.RequestID)
-		}
-		return commands
+		c.subjects, c.requestID = p.Subjects, p.RequestID
+	} else {
+		c.pcs = pcs
 	}
-	commands := make([]Command, len(ids))
-	for i, pc := range ids {
-		commands[i] = command(wire.SubjectCommandPC(pc), RequestID(req.ExecID, pc))
-	}
-	return commands
+	return c
 }
 
 // RequestID is the request of an endpoint that gets a command of its own.

@@ -13,9 +13,9 @@
 package fanout
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -43,8 +43,9 @@ type Fleet interface {
 // Plan decides who runs an exec, and how it is addressed. now is the broker's time of the request's planning.
 func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Time) events.ExecPlanned {
 	p := events.ExecPlanned{ExecID: req.ExecID, Waves: []events.PlannedWave{}}
-	s := sorter{req: req, fleet: fleet, now: now, taken: map[string]bool{}}
+	s := sorter{req: req, fleet: fleet, now: now}
 	target := s.target(plan.Target)
+	s.taken = make(map[string]bool, len(target))
 	if plan.Rollout == nil {
 		p.Waves = append(p.Waves, s.wave(events.PlannedWave{DueAt: now}, target))
 	} else {
@@ -53,7 +54,7 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 		}
 	}
 	p.Skipped = s.skipped
-	if !slices.ContainsFunc(p.Waves, func(w events.PlannedWave) bool { return len(w.Expected)+len(w.Waiting) > 0 }) {
+	if !slices.ContainsFunc(p.Waves, func(w events.PlannedWave) bool { return w.Size() > 0 }) {
 		p.Waves = []events.PlannedWave{}
 	}
 	last := now
@@ -70,7 +71,7 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 	p.MaxFailures = resolve(plan.MaxFailures, expected, 0)
 	p.MaxParallel = resolve(plan.MaxParallel, expected, 1)
 	if len(p.Waves) > 0 && plan.Rollout == nil && p.MaxParallel == nil {
-		if p.Subjects = broadcast(plan.Target, p.Waves[0], fleet); len(p.Subjects) > 0 {
+		if p.Subjects = broadcast(plan.Target, target); len(p.Subjects) > 0 {
 			p.RequestID = events.DeriveID(req.ExecID, "request")
 		}
 	}
@@ -155,28 +156,42 @@ type sorter struct {
 
 // member is an endpoint of a target or wave: named, or a member of a group or of all.
 type member struct {
-	id    string
-	named bool
+	id           string
+	named, known bool
+	standing     standing
+	reason       string // why it is unable
 }
 
 // target lists the endpoints that a target names, by id.
 func (s *sorter) target(t catalog.Target) []member {
-	ids := map[string]bool{}
+	members := make([]member, 0, len(t.PCs))
+	for _, pc := range t.PCs {
+		m := member{id: pc, named: true}
+		if e, found := s.fleet.Endpoint(pc); found {
+			m.known = e.Known
+			m.standing, m.reason = s.standing(e, true)
+		}
+		members = append(members, m)
+	}
 	if t.All || len(t.Groups) > 0 {
 		for e := range s.fleet.Endpoints() {
 			if e.Known && (t.All || e.inAny(t.Groups)) {
-				ids[e.PCID] = false
+				m := member{id: e.PCID, known: true}
+				m.standing, m.reason = s.standing(e, false)
+				members = append(members, m)
 			}
 		}
 	}
-	for _, pc := range t.PCs {
-		ids[pc] = true
-	}
-	members := make([]member, 0, len(ids))
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		members = append(members, member{id, ids[id]})
-	}
-	return members
+	slices.SortFunc(members, func(a, b member) int {
+		if a.id == b.id && a.named != b.named {
+			if a.named {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.id, b.id)
+	})
+	return slices.CompactFunc(members, func(a, b member) bool { return a.id == b.id })
 }
 
 // wave takes members that are in no wave yet, and sorts them into those that are expected and those that are away.
@@ -186,9 +201,9 @@ func (s *sorter) wave(w events.PlannedWave, members []member) events.PlannedWave
 			continue
 		}
 		s.taken[m.id] = true
-		switch standing, reason := s.standing(m); standing {
+		switch m.standing {
 		case unable:
-			s.skipped = append(s.skipped, events.SkippedPC{PCID: m.id, Reason: reason})
+			s.skipped = append(s.skipped, events.SkippedPC{PCID: m.id, Reason: m.reason})
 		case away:
 			w.Waiting = append(w.Waiting, m.id)
 		default:
@@ -206,15 +221,11 @@ const (
 	unable
 )
 
-func (s *sorter) standing(m member) (standing, string) {
-	e, found := s.fleet.Endpoint(m.id)
-	if !found {
-		return expected, ""
-	}
+func (s *sorter) standing(e Endpoint, named bool) (standing, string) {
 	if reason, ok := e.CanRun(s.req.Script); !ok {
 		return unable, reason
 	}
-	if m.named || e.Alive(s.now) {
+	if named || e.Alive(s.now) {
 		return expected, ""
 	}
 	return away, ""
@@ -264,8 +275,7 @@ func (s *sorter) some(target []member, howMany func(n int) int) []member {
 	var alive, gone, picked []member
 	able := 0
 	for _, m := range target {
-		standing, _ := s.standing(m)
-		if standing == unable {
+		if m.standing == unable {
 			picked = append(picked, m)
 			continue
 		}
@@ -273,7 +283,7 @@ func (s *sorter) some(target []member, howMany func(n int) int) []member {
 		if s.taken[m.id] {
 			continue
 		}
-		if standing == away {
+		if m.standing == away {
 			gone = append(gone, m)
 		} else {
 			alive = append(alive, m)
@@ -288,28 +298,9 @@ func (s *sorter) some(target []member, howMany func(n int) int) []member {
 //
 // An exec to groups always goes to each endpoint: which endpoints hear a group's subject is decided by when each of them
 // has learned of its membership, and a command that was stored before that moment would be heard by nobody.
-func broadcast(t catalog.Target, wave events.PlannedWave, fleet Fleet) []string {
-	if !t.All {
-		return nil
-	}
-	planned := make(map[string]bool, len(wave.Expected)+len(wave.Waiting))
-	for _, id := range wave.Expected {
-		planned[id] = true
-	}
-	for _, id := range wave.Waiting {
-		planned[id] = true
-	}
-	heard := 0
-	for e := range fleet.Endpoints() {
-		if !e.Known {
-			continue
-		}
-		if !planned[e.PCID] {
-			return nil
-		}
-		heard++
-	}
-	if heard != len(planned) {
+func broadcast(t catalog.Target, members []member) []string {
+	out := func(m member) bool { return !m.known || m.standing == unable }
+	if !t.All || slices.ContainsFunc(members, out) {
 		return nil
 	}
 	return []string{wire.SubjectCommandAll}

@@ -66,8 +66,9 @@ func (s *server) dryRun(w http.ResponseWriter, r *http.Request, c journal.Caller
 			Wave: i, Label: x.Label, DueAt: instant(x.DueAt), After: x.After, DelaySecs: x.DelaySecs, Pause: x.Pause,
 			Expected: some(x.Expected), Waiting: some(x.Waiting), Subjects: []string{},
 		}
-		for _, command := range fanout.Commands(e, plan, planned, events.WaveReleased{ExecID: e.ExecID, Wave: i}) {
-			wave.Subjects = append(wave.Subjects, command.Subject)
+		commands := fanout.CommandsOf(e, plan, planned, events.WaveReleased{ExecID: e.ExecID, Wave: i})
+		for k := range commands.Len() {
+			wave.Subjects = append(wave.Subjects, commands.At(k).Subject)
 		}
 		answer.Waves = append(answer.Waves, wave)
 	}

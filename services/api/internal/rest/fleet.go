@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"sync"
 	"time"
 
 	"kanade/libs/catalog/fanout"
@@ -13,17 +12,6 @@ import (
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
 )
-
-// fleetFor is how long one reading of all endpoints and groups serves: with 100 000 of them a reading takes longer than
-// everything else that an exec costs here, and the number it is for is a view anyway.
-const fleetFor = time.Second
-
-// fleet keeps the last reading of all endpoints. Safe for concurrent use.
-type fleet struct {
-	mu   sync.Mutex
-	read time.Time
-	last fleetView
-}
 
 // fleetView is the read model's view of all endpoints: a fanout.Fleet. It is never changed once it is made.
 type fleetView struct {
@@ -44,46 +32,16 @@ func (v fleetView) Endpoints() iter.Seq[fanout.Endpoint] { return maps.Values(v.
 // The exact set is decided when the exec is planned. With only PCs named the read model is not needed, and where there
 // is none, names alone count.
 func (s *server) count(ctx context.Context, a domain.Audience) int {
-	if !a.All && len(a.Groups) == 0 {
-		return max(1, len(a.PCs))
+	asked := readmodel.Audience{Groups: a.Groups, PCs: a.PCs}
+	if a.All {
+		asked.AliveSince = s.now(ctx).Add(-events.AliveFor)
 	}
-	view, err := s.fleet.view(ctx, s.Reader)
+	n, err := s.Reader.CountAudience(ctx, asked)
 	if err != nil {
 		s.Logger.Debug("count targets", "error", err)
-		return max(1, len(a.PCs))
+		n = len(a.PCs)
 	}
-	who := make(map[string]struct{}, len(a.PCs))
-	if a.All {
-		now := s.now(ctx)
-		for id, e := range view.endpoints {
-			if e.Alive(now) {
-				who[id] = struct{}{}
-			}
-		}
-	}
-	for _, g := range a.Groups {
-		for _, id := range view.members[g] {
-			who[id] = struct{}{}
-		}
-	}
-	for _, id := range a.PCs {
-		who[id] = struct{}{}
-	}
-	return max(1, len(who))
-}
-
-// view reads all endpoints, or gives the last reading.
-func (f *fleet) view(ctx context.Context, r *readmodel.Reader) (fleetView, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.read.IsZero() && time.Since(f.read) < fleetFor {
-		return f.last, nil
-	}
-	view, err := readFleet(ctx, r)
-	if err == nil {
-		f.last, f.read = view, time.Now()
-	}
-	return view, err
+	return max(1, n)
 }
 
 // readFleet reads all endpoints and groups.

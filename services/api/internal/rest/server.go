@@ -35,7 +35,6 @@ type Config struct {
 type server struct {
 	Config
 	journal *journal.Journal
-	fleet   fleet
 }
 
 // handler answers one method of one route. route is its path template. An error that it returns becomes the answer;

@@ -20,12 +20,10 @@
 package dispatch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"time"
 
@@ -52,15 +50,6 @@ const TimerSweep = "sweep"
 
 // sweepAfter is longer than the broker knows doubles.
 const sweepAfter = 130 * time.Second
-
-// A page is what goes out between two looks at the exec: so many commands, or as many as make so many bytes, each of which
-// holds the script.
-const (
-	page      = 1000
-	pageBytes = 16 << 20
-	// headerRoom is left for headers below what the broker takes as one message.
-	headerRoom = 4 << 10
-)
 
 // Dispatcher handles ExecRequested and expiries. Safe for concurrent use.
 type Dispatcher struct {
@@ -207,24 +196,17 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, r events.WaveReleased, r
 			return err
 		}
 	}
-	commands := fanout.Commands(request, plan, *x.planned, r)
-	missing := commands
+	commands := fanout.CommandsOf(request, plan, *x.planned, r)
+	var sent map[string]uint64
 	if resumed {
-		sent, err := d.sent(ctx, x.id, r.ExecStreamSequence)
-		if err != nil {
+		if sent, err = d.sent(ctx, x.id, r.ExecStreamSequence); err != nil {
 			return err
 		}
-		missing = missing[:0:0]
-		for _, c := range commands {
-			if _, ok := sent[c.MessageID]; !ok {
-				missing = append(missing, c)
-			}
-		}
 	}
-	if over, err := d.send(ctx, x, this, missing); err != nil || over {
+	if over, err := d.send(ctx, x, this, commands, sent); err != nil || over {
 		return err
 	}
-	return d.waveDispatched(ctx, x, r, len(commands))
+	return d.waveDispatched(ctx, x, r, commands.Len())
 }
 
 func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, r events.WaveReleased, commands int) error {
@@ -240,22 +222,24 @@ func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, r events.WaveR
 	return d.append(ctx, x, p, now, events.DeriveID(x.id, "dispatched", strconv.Itoa(r.Wave), strconv.Itoa(r.From)))
 }
 
-// send stores commands page by page. Between pages it looks at the exec: over says that it has ended meanwhile, and that
-// what was sent is gone, or that somebody else has sent the rest.
-func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fanout.Command) (over bool, err error) {
-	for len(commands) > 0 {
+// send stores commands, but for those that were sent before, page by page. Between pages it looks at the exec: over says
+// that it has ended meanwhile, and that what was sent is gone, or that somebody else has sent the rest.
+func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands fanout.Commands, sent map[string]uint64) (over bool, err error) {
+	body, err := encodeBody(commands.Body)
+	if err != nil {
+		return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
+	}
+	for next := 0; ; {
 		now, err := d.bus.Now(ctx)
 		if err != nil {
 			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
 		}
-		messages, err := encode(ctx, commands, now)
-		if err != nil {
-			return false, err
-		}
+		var messages []*nats.Msg
+		messages, next = body.page(ctx, commands, next, sent, now)
 		if err := d.bus.PublishAll(ctx, messages, page); err != nil {
 			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
 		}
-		if commands = commands[len(messages):]; len(commands) == 0 {
+		if next == commands.Len() {
 			return false, nil
 		}
 		if err := d.goOn(ctx, x); err != nil {
@@ -268,55 +252,6 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands []fa
 			return true, nil
 		}
 	}
-	return false, nil
-}
-
-// encode makes the messages of the next page. All are of one release: their bodies differ in the request's id only.
-func encode(ctx context.Context, commands []fanout.Command, now time.Time) ([]*nats.Msg, error) {
-	if len(commands) == 0 {
-		return nil, nil
-	}
-	before, after, err := around(commands[0])
-	if err != nil {
-		return nil, err
-	}
-	trace, size, sentAt := bus.TraceParent(ctx), 0, now.UTC().Format(time.RFC3339Nano)
-	messages := make([]*nats.Msg, 0, min(len(commands), page))
-	for _, c := range commands {
-		if len(messages) == page || size >= pageBytes {
-			break
-		}
-		body := slices.Concat(before, []byte(c.Body.RequestID), after)
-		if len(body) > events.MaxPayload-headerRoom {
-			return nil, bus.Permanent(fmt.Errorf("command %s has %d bytes, the limit is %d", c.MessageID, len(body), events.MaxPayload-headerRoom))
-		}
-		size += len(body)
-		m := &nats.Msg{Subject: c.Subject, Data: body, Header: nats.Header{
-			events.HeaderMsgID: {c.MessageID}, events.HeaderSentAt: {sentAt},
-		}}
-		if trace != "" {
-			m.Header.Set(events.HeaderTraceParent, trace)
-		}
-		messages = append(messages, m)
-	}
-	return messages, nil
-}
-
-// around is the text of a command before and after its request's id, a UUID. What stands before it are strings, which
-// hold no quotes of their own.
-func around(c fanout.Command) (before, after []byte, err error) {
-	const empty = `"request_id":""`
-	c.Body.RequestID = ""
-	text, err := c.Body.MarshalJSON()
-	if err != nil {
-		return nil, nil, bus.Permanent(fmt.Errorf("encode command %s: %w", c.MessageID, err))
-	}
-	at := bytes.Index(text, []byte(empty))
-	if at < 0 {
-		return nil, nil, bus.Permanent(fmt.Errorf("encode command %s: no place for the request's id", c.MessageID))
-	}
-	at += len(empty) - 1
-	return text[:at], text[at:], nil
 }
 
 // append stores a fact of the exec against its last sequence, caused by its request. The id of a decision that an effect
