@@ -61,10 +61,14 @@ type Broker struct {
 	opts   server.Options
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	srv  *server.Server // nil while shut down
-	lock *flock.Flock
-	url  string
+	// changing is held while the server starts or stops, which takes its time, and guards lock and opts.Port. mu guards the
+	// others and is never held for long: whoever asks for a connection meanwhile is told at once that there is none.
+	changing sync.Mutex
+	lock     *flock.Flock
+
+	mu  sync.Mutex
+	srv *server.Server // nil while shut down
+	url string
 }
 
 // Start runs a broker and returns when it takes connections and JetStream is ready. Errors say what is in the way: the
@@ -87,9 +91,9 @@ func Start(c Config) (*Broker, error) {
 // Restart starts a broker that was shut down again, on the same store and, where it listens, on the same port. A broker
 // that runs is left alone.
 func (b *Broker) Restart() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.srv != nil {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	if b.server() != nil {
 		return nil
 	}
 	lock, err := lockStore(b.opts.StoreDir)
@@ -100,7 +104,10 @@ func (b *Broker) Restart() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start broker: %w", err), lock.Unlock())
 	}
-	b.srv, b.lock = srv, lock
+	b.lock = lock
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.srv = srv
 	if addr, ok := srv.Addr().(*net.TCPAddr); ok && !b.opts.DontListen {
 		b.opts.Port = addr.Port
 		b.url = "nats://" + net.JoinHostPort(urlHost(b.opts.Host), strconv.Itoa(addr.Port))
@@ -111,13 +118,16 @@ func (b *Broker) Restart() error {
 // Shutdown stops the broker, closes every connection and waits until the store is closed and unlocked. Stopping twice
 // is fine.
 func (b *Broker) Shutdown() {
+	b.changing.Lock()
+	defer b.changing.Unlock()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.srv == nil {
+	srv := b.srv
+	b.srv = nil
+	b.mu.Unlock()
+	if srv == nil {
 		return
 	}
-	stop(b.srv)
-	b.srv = nil
+	stop(srv)
 	if err := b.lock.Unlock(); err != nil {
 		b.logger.Error("unlock broker store", "dir", b.opts.StoreDir, "error", err)
 	}
@@ -128,13 +138,17 @@ func (b *Broker) InProcess() *Broker { return b }
 
 // InProcessConn implements nats.InProcessConnProvider. It fails while the broker is shut down.
 func (b *Broker) InProcessConn() (net.Conn, error) {
-	b.mu.Lock()
-	srv := b.srv
-	b.mu.Unlock()
+	srv := b.server()
 	if srv == nil {
 		return nil, errors.New("broker is shut down")
 	}
 	return srv.InProcessConn()
+}
+
+func (b *Broker) server() *server.Server {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.srv
 }
 
 // URL is where the broker listens, "nats://127.0.0.1:4222", or empty if it does not. It holds no token.
