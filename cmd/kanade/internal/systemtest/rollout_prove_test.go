@@ -1,7 +1,6 @@
 package systemtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -287,7 +286,6 @@ type sleeper struct {
 	broker *broker.Broker
 	mu     sync.Mutex
 	asleep chan struct{} // closed when it wakes; nil while awake
-	held   []func()
 }
 
 func (s *sleeper) sleep() {
@@ -299,11 +297,18 @@ func (s *sleeper) sleep() {
 func (s *sleeper) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, write := range s.held {
-		write()
-	}
 	close(s.asleep)
-	s.asleep, s.held = nil, nil
+	s.asleep = nil
+}
+
+// slept waits while it sleeps.
+func (s *sleeper) slept() {
+	s.mu.Lock()
+	asleep := s.asleep
+	s.mu.Unlock()
+	if asleep != nil {
+		<-asleep
+	}
 }
 
 func (s *sleeper) InProcessConn() (net.Conn, error) {
@@ -311,35 +316,64 @@ func (s *sleeper) InProcessConn() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return drowsy{c, s}, nil
+	d := &drowsy{Conn: c, sleeper: s, more: make(chan struct{}, 1), closed: make(chan struct{})}
+	go d.pump()
+	return d, nil
 }
 
+// drowsy writes from a goroutine of its own: the client writes under its lock, and whoever waits for a lock stops the
+// bubble's time, in which alone the broker gives up on a peer that does not read.
 type drowsy struct {
 	net.Conn
 	sleeper *sleeper
+	mu      sync.Mutex
+	written []byte
+	more    chan struct{}
+	closed  chan struct{}
+	once    sync.Once
 }
 
-// Write never blocks while it sleeps: the client writes under a lock.
-func (d drowsy) Write(p []byte) (int, error) {
-	d.sleeper.mu.Lock()
-	defer d.sleeper.mu.Unlock()
-	if d.sleeper.asleep == nil {
-		return d.Conn.Write(p)
+func (d *drowsy) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	d.written = append(d.written, p...)
+	d.mu.Unlock()
+	select {
+	case d.more <- struct{}{}:
+	default:
 	}
-	copied := bytes.Clone(p)
-	d.sleeper.held = append(d.sleeper.held, func() { _, _ = d.Conn.Write(copied) })
 	return len(p), nil
 }
 
-func (d drowsy) Read(p []byte) (int, error) {
-	n, err := d.Conn.Read(p)
-	d.sleeper.mu.Lock()
-	asleep := d.sleeper.asleep
-	d.sleeper.mu.Unlock()
-	if asleep != nil {
-		<-asleep
+func (d *drowsy) pump() {
+	for {
+		select {
+		case <-d.more:
+		case <-d.closed:
+			return
+		}
+		d.sleeper.slept()
+		d.mu.Lock()
+		written := d.written
+		d.written = nil
+		d.mu.Unlock()
+		if len(written) == 0 {
+			continue // a pipe hands over nothing, too
+		}
+		if _, err := d.Conn.Write(written); err != nil {
+			return // whoever reads the connection is told
+		}
 	}
+}
+
+func (d *drowsy) Read(p []byte) (int, error) {
+	n, err := d.Conn.Read(p)
+	d.sleeper.slept()
 	return n, err
+}
+
+func (d *drowsy) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Conn.Close()
 }
 
 // TestProveTruth plays one of each and compares the read model with the fold of the log.
