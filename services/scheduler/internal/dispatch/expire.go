@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -52,6 +53,9 @@ func (d *Dispatcher) expire(ctx context.Context, x *exec, t bus.Timer) error {
 	}
 	return d.append(ctx, x, p, t.At, events.DeriveID(x.id, "expired"))
 }
+
+// removalsAtOnce bounds how many deletions are under way: each is a request to the broker.
+const removalsAtOnce = 64
 
 // commandID is the beginning of the message ids of an exec's commands.
 func commandID(execID string) string { return execID + "/" }
@@ -135,10 +139,15 @@ func (d *Dispatcher) remove(ctx context.Context, x *exec, everywhere bool) error
 	if err != nil {
 		return fmt.Errorf("remove commands of exec %s: %w", x.id, err)
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(removalsAtOnce)
 	for id, seq := range found {
-		if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-			return fmt.Errorf("remove command %s: %w", id, err)
-		}
+		group.Go(func() error {
+			if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+				return fmt.Errorf("remove command %s: %w", id, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return group.Wait()
 }
