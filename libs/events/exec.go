@@ -196,6 +196,16 @@ type ExecExpired struct {
 func (ExecExpired) EventType() string     { return "kanade.exec.expired.v1" }
 func (p ExecExpired) AggregateID() string { return p.ExecID }
 
+// ExecCorrected replaces the totals of an exec that has closed and not expired: an endpoint that was away has answered since,
+// or one that was taken for stopped says otherwise. It gathers what has changed, at most once a minute, and changes no outcome.
+type ExecCorrected struct {
+	ExecID string `json:"exec_id"`
+	Totals Totals `json:"totals"`
+}
+
+func (ExecCorrected) EventType() string     { return "kanade.exec.corrected.v1" }
+func (p ExecCorrected) AggregateID() string { return p.ExecID }
+
 // ExecHalted stops an exec whose failure budget is used up: nothing more of it goes out or starts, what runs goes on.
 type ExecHalted struct {
 	ExecID string `json:"exec_id"`
@@ -280,5 +290,6 @@ var (
 	sampleExecResumed    = ExecResumed{ExecID: sampleExecRequested.ExecID, Reason: "back"}
 	sampleWaveAdvanced   = WaveAdvanced{ExecID: sampleExecRequested.ExecID, Wave: 1, Reason: "looks good"}
 	sampleExecClosed     = ExecClosed{ExecID: sampleExecRequested.ExecID, Outcome: OutcomePartial, Reason: ReasonNoTarget, Totals: sampleTotals}
+	sampleExecCorrected  = ExecCorrected{ExecID: sampleExecRequested.ExecID, Totals: sampleTotals}
 	sampleExecExpired    = ExecExpired{ExecID: sampleExecRequested.ExecID, Outcome: OutcomeExpired, Totals: sampleTotals}
 )

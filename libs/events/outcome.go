@@ -49,6 +49,11 @@ func (t Totals) Clone() Totals {
 	return Totals{Expected: maps.Clone(t.Expected), Others: maps.Clone(t.Others)}
 }
 
+// Equal reports whether both count the same.
+func (t Totals) Equal(o Totals) bool {
+	return maps.Equal(t.Expected, o.Expected) && maps.Equal(t.Others, o.Others)
+}
+
 // ExpectedCount is how many endpoints the outcome waits for.
 func (t Totals) ExpectedCount() int { return sum(t.Expected) }
 

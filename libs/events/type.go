@@ -71,6 +71,7 @@ var registry = []TypeInfo{
 	typeOf("scheduler", "A wave is due; from this fact on its commands may go out. `exec_stream_sequence` is the last sequence of EXEC at that moment: everything the wave sends lies after it.", sampleWaveReleased),
 	typeOf("scheduler", "All commands of the wave are stored in EXEC.", sampleWaveDispatched),
 	typeOf("scheduler", "Every expected endpoint has answered, or there was none to ask. `outcome` is final.", sampleExecClosed),
+	typeOf("scheduler", "An endpoint has answered, or said otherwise, after the exec had closed: the totals are these. At most one a minute; the outcome stands.", sampleExecCorrected),
 	typeOf("scheduler", "The exec's time is up: whoever has not answered will not be waited for, and what its commands left in EXEC is taken out.", sampleExecExpired),
 	typeOf("scheduler", "The failure budget is used up: what has not gone out never will, what is out and has not started is called off, what runs goes on.", sampleExecHalted),
 	typeOf("api", "An operator cancelled it: what has not gone out never will, what is out and has not started is called off, what runs goes on.", sampleExecCancelled),

@@ -296,6 +296,46 @@ func TestExpiryOfTwoAtOnce(t *testing.T) {
 	})
 }
 
+// Whoever answers after the close changes the totals of the log, at most once a minute, and not the outcome.
+func TestAnswersAfterTheCloseAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.run(scheduler.Deps{})
+		w.agent("good", nil)
+		for _, id := range []string{"away-1", "away-2", "away-3"} {
+			w.beat(id, "1.0.0")
+		}
+		pass(3 * time.Minute)
+		w.exec("x", catalog.Target{All: true})
+		pass(5 * time.Second)
+		returns := func(pc string) {
+			run := events.Run{PCID: pc, ExecID: "x", RequestID: "r", ResultID: pc}
+			w.append(events.RunStarted{Run: run})
+			pass(time.Second)
+			w.append(events.RunFinished{Run: run, State: events.StateSucceeded})
+		}
+		corrected := func() []events.ExecCorrected { return of[events.ExecCorrected](w.facts(events.AggregateExec, "x")) }
+		require.Equal(t, "closed", w.types("x")[4])
+		returns("away-1")
+		pass(time.Second)
+		returns("away-2")
+		pass(50 * time.Second)
+		require.Empty(t, corrected(), "a minute has not passed")
+		pass(10 * time.Second)
+		require.Len(t, corrected(), 1)
+		require.Equal(t, map[events.TargetState]int{events.StateWaiting: 1, events.StateSucceeded: 2}, corrected()[0].Totals.Others)
+		pass(time.Hour)
+		returns("away-3")
+		pass(time.Second)
+		require.Len(t, corrected(), 2, "that it has started, and a minute later")
+		pass(time.Hour)
+		require.Len(t, corrected(), 3)
+		require.Equal(t, map[events.TargetState]int{events.StateSucceeded: 3}, corrected()[2].Totals.Others)
+		require.Equal(t, "corrected", w.types("x")[7])
+	})
+}
+
 func TestExpiryOfClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

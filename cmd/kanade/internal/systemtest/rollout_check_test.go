@@ -29,6 +29,7 @@ type truth struct {
 	stopped, halted, resumed time.Time
 	targets                  map[string]*targetTruth
 	story                    []chapter
+	totals                   events.Totals // of its last fact that says them
 }
 
 // chapter is one fact of an exec that a budget asks for.
@@ -134,8 +135,12 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 		x.stop(events.OutcomeHalted, at)
 	case events.ExecClosed:
 		x.end(p.Outcome)
+		x.totals = p.Totals
+	case events.ExecCorrected:
+		x.totals = p.Totals
 	case events.ExecExpired:
 		x.end(p.Outcome)
+		x.totals = p.Totals
 		for _, t := range x.targets {
 			if order[t.state] == 4 {
 				t.state = events.StateUnknown
@@ -228,6 +233,7 @@ func (w *theatre) requireTruth(all map[string]*truth) {
 		require.NoError(w.t, err)
 		require.Equal(w.t, all[x.id].outcome, row.Outcome, "outcome of exec %s", x.id)
 		require.Equal(w.t, total.Clone(), row.Totals, "totals of exec %s", x.id)
+		require.True(w.t, total.Equal(all[x.id].totals), "the log's last totals of exec %s are %v, not %v", x.id, all[x.id].totals, total)
 	}
 }
 

@@ -28,6 +28,21 @@ func Close(x *Exec) (events.ExecClosed, bool) {
 	return closed, true
 }
 
+// correctEvery bounds how often the totals of an exec that has closed are said anew.
+const correctEvery = time.Minute
+
+// Correct decides whether the totals of an exec that has closed are said anew: they are no more what the log says, and the
+// last time is a minute ago. lookAt is when to ask again, where that is all that is missing; zero otherwise.
+func Correct(x *Exec, now time.Time) (corrected events.ExecCorrected, lookAt time.Time, ok bool) {
+	if !x.Closed || x.Totals.Equal(x.Said) {
+		return events.ExecCorrected{}, time.Time{}, false
+	}
+	if at := x.SaidAt.Add(correctEvery); at.After(now) {
+		return events.ExecCorrected{}, at, false
+	}
+	return events.ExecCorrected{ExecID: x.ID, Totals: x.Totals.Clone()}, time.Time{}, true
+}
+
 // Expire decides the end of an exec whose time is up. It keeps the outcome that it has; otherwise the exec is expired.
 func Expire(x *Exec, at time.Time) events.ExecExpired {
 	copied := Exec{Targets: maps.Clone(x.Targets), Waves: slices.Clone(x.Waves), Totals: x.Totals.Clone()}

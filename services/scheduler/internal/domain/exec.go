@@ -30,6 +30,11 @@ type Exec struct {
 	Paused      bool                     `json:"paused,omitempty"`
 	Targets     map[string]events.Target `json:"targets,omitempty"`
 	Totals      events.Totals            `json:"totals"`
+	// Said is what the log's last fact with totals says of them, once the exec has closed, and SaidAt when.
+	Said   events.Totals `json:"said,omitzero"`
+	SaidAt time.Time     `json:"said_at,omitzero"`
+	// Settled: every endpoint has answered, and Targets is forgotten. It stays so, whatever still happens to the exec.
+	Settled bool `json:"settled,omitempty"`
 	// Outcome is set when the exec has ended. Closed: ExecClosed is in the log. Stopped: it was killed, cancelled or halted,
 	// whether or not that is its outcome. Killed: it was killed.
 	Outcome   events.Outcome `json:"outcome,omitempty"`
@@ -191,7 +196,7 @@ func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
 // run applies what an endpoint says; the answer is the target when that changed it. An endpoint outside the plan becomes
 // an unplanned target, counted apart.
 func (x *Exec) run(f events.RunFact, seq uint64, at time.Time) (events.Target, bool) {
-	if !x.Planned || x.settled() {
+	if !x.Planned || x.Settled {
 		return events.Target{}, false
 	}
 	next, changed := x.Targets[f.PCID].Apply(f, seq, at)
@@ -239,15 +244,10 @@ func (x *Exec) out() bool {
 	return true
 }
 
-// shrink forgets the endpoints of an exec that has ended and that nobody is away from: what remains is its totals.
+// shrink forgets the endpoints of an exec that has ended and that nobody has anything more to say of that counts: what
+// remains is its totals. What was stopped may still be said to have run.
 func (x *Exec) shrink() {
-	if x.settled() {
-		x.Targets = nil
+	if x.Closed && !x.Stopped && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0 {
+		x.Settled, x.Targets = true, nil
 	}
-}
-
-// settled reports whether it has ended and nobody has anything more to say that counts. What was stopped may still be
-// said to have run.
-func (x *Exec) settled() bool {
-	return x.Closed && !x.Stopped && x.Totals.Open() == 0 && x.Totals.OthersOpen() == 0
 }

@@ -258,8 +258,10 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		s.stop(x, events.OutcomeCancelled, events.SkipReasonCancelled, seq, at)
 	case events.ExecKilled:
 		s.stop(x, events.OutcomeKilled, events.SkipReasonKilled, seq, at)
+	case events.ExecCorrected:
+		x.Said, x.SaidAt = p.Totals, at
 	case events.ExecClosed:
-		x.Closed = true
+		x.Closed, x.Said, x.SaidAt = true, p.Totals, at
 		if x.Outcome == "" {
 			x.Outcome = p.Outcome
 		}

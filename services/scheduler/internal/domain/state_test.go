@@ -49,7 +49,10 @@ func TestExecFold(t *testing.T) {
 		h.add(events.ExecRequested{ExecID: "x"}, p, events.WaveReleased{ExecID: "x"})
 		sent := rapid.IntRange(0, 20).Draw(t, "sent")
 		closed := false
+		var said events.Totals // by the log, and when
+		var saidAt time.Time
 		for i := range rapid.IntRange(0, 40).Draw(t, "facts") {
+			h.now = h.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "pause")) * time.Second)
 			if i == sent {
 				h.add(events.WaveDispatched{ExecID: "x"})
 				for id, x := range targets {
@@ -84,10 +87,23 @@ func TestExecFold(t *testing.T) {
 				require.Equal(t, want, end.Totals)
 				require.Equal(t, want.Outcome(), end.Outcome)
 				h.add(end)
-				closed = true
+				closed, said, saidAt = true, want, h.now
 				if want.OthersOpen() == 0 {
 					require.Nil(t, h.state.Execs["x"].Targets, "nobody is waited for")
 				}
+			}
+			corrected, lookAt, ok := domain.Correct(h.state.Execs["x"], h.now)
+			old := h.now.Sub(saidAt) >= time.Minute
+			require.Equal(t, closed && old && !said.Equal(want), ok)
+			if closed && !old && !said.Equal(want) {
+				require.Equal(t, saidAt.Add(time.Minute), lookAt)
+			} else {
+				require.Zero(t, lookAt)
+			}
+			if ok && rapid.Bool().Draw(t, "correct") {
+				require.Equal(t, want, corrected.Totals)
+				h.add(corrected)
+				said, saidAt = want, h.now
 			}
 		}
 		x := h.state.Execs["x"]
@@ -104,6 +120,23 @@ func TestExecFold(t *testing.T) {
 		h.add(expired)
 		require.Empty(t, h.state.Execs)
 	})
+}
+
+// A kill that follows the close of an exec that everybody has answered finds nothing to settle; what endpoints repeat after
+// it is not taken for somebody else's answer.
+func TestKillAfterEverybodyAnsweredCountsNobodyTwice(t *testing.T) {
+	h := newHistory(t)
+	answer := events.RunFinished{Run: events.Run{PCID: "pc", ExecID: "x", RequestID: "r", ResultID: "i"}, State: events.StateSucceeded}
+	h.add(
+		events.ExecRequested{ExecID: "x"}, events.ExecPlanned{ExecID: "x", ExpiresAt: start.Add(time.Hour), Waves: []events.PlannedWave{{Expected: []string{"pc"}}}},
+		events.WaveReleased{ExecID: "x"}, events.WaveDispatched{ExecID: "x"}, answer,
+	)
+	closed, ok := domain.Close(h.state.Execs["x"])
+	require.True(t, ok)
+	h.add(closed, events.ExecKilled{ExecID: "x"}, answer)
+	h.reload()
+	h.add(answer)
+	require.Equal(t, closed.Totals, h.state.Execs["x"].Totals)
 }
 
 // A fold that was saved and loaded anywhere is the fold that went on.

@@ -62,7 +62,7 @@ func Advance(x *Exec, now time.Time) Next {
 			continue
 		}
 		if due.After(now) {
-			n.lookAt(due)
+			n.LookAgain(due)
 			continue
 		}
 		r := Release{Wave: i, Late: w.After || w.Pause || w.Advanced || free >= 0}
@@ -78,8 +78,9 @@ func Advance(x *Exec, now time.Time) Next {
 	return n
 }
 
-func (n *Next) lookAt(at time.Time) {
-	if n.LookAt.IsZero() || at.Before(n.LookAt) {
+// LookAgain asks for a look at an instant at the latest; zero asks for nothing.
+func (n *Next) LookAgain(at time.Time) {
+	if !at.IsZero() && (n.LookAt.IsZero() || at.Before(n.LookAt)) {
 		n.LookAt = at
 	}
 }

@@ -160,22 +160,28 @@ func (s *Supervisor) install(ctx context.Context, now time.Time) error {
 func (s *Supervisor) execSteps(x *domain.Exec, now time.Time) []step {
 	var steps []step
 	expected, trace := x.LastSeq, x.TraceParent
-	end := func(p events.Payload, word string) step {
+	end := func(p events.Payload, words ...string) step {
 		return step{exec: x.ID, do: func(ctx context.Context, now time.Time) error {
-			return s.append(bus.WithTraceParent(ctx, trace), p, expected, now, Actor, events.DeriveID(p.AggregateID(), word))
+			return s.append(bus.WithTraceParent(ctx, trace), p, expected, now, Actor, events.DeriveID(p.AggregateID(), words...))
 		}}
 	}
-	if closed, ok := domain.Close(x); ok {
+	closed, closes := domain.Close(x)
+	corrected, lookAt, corrects := domain.Correct(x, now)
+	switch next := domain.Advance(x, now); {
+	case closes:
 		steps = append(steps, end(closed, "closed"))
-	} else if next := domain.Advance(x, now); next.Halt != nil {
+	case next.Halt != nil:
 		steps = append(steps, end(*next.Halt, "halted"))
-	} else {
+	case corrects:
+		steps = append(steps, end(corrected, "corrected", strconv.FormatUint(expected, 10)))
+	default:
 		if len(next.Releases) > 0 {
 			id := x.ID
 			steps = append(steps, step{exec: id, do: func(ctx context.Context, now time.Time) error {
 				return s.release(bus.WithTraceParent(ctx, trace), id, now)
 			}})
 		}
+		next.LookAgain(lookAt)
 		if !next.LookAt.IsZero() {
 			generation := strconv.FormatInt(next.LookAt.UnixNano(), 10)
 			steps = append(steps, s.arm(step{exec: x.ID}, bus.Timer{Kind: TimerWave, Key: x.ID, Generation: generation, At: next.LookAt})...)
