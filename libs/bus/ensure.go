@@ -163,7 +163,7 @@ const duplicateWindow = 2 * time.Minute
 func streamConfig(s events.Stream) jetstream.StreamConfig {
 	c := base(s.Name, s.Why, s.Replicas, s.MaxAge, s.MaxBytes)
 	c.Subjects = slices.Clone(s.Subjects)
-	c.AllowMsgTTL, c.AllowMsgSchedules = s.AllowTTL, s.AllowSchedules
+	c.AllowMsgTTL, c.AllowMsgSchedules, c.AllowBatchPublish = s.AllowTTL, s.AllowSchedules, s.AllowBatch
 	// A timer's header makes the broker replace what waits on its subject, which is a rollup.
 	c.AllowRollup = s.AllowSchedules
 	if s.Retention == events.RetainWorkQueue {

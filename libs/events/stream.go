@@ -16,7 +16,7 @@ const (
 )
 
 // Revision of the declarations in this package. Whoever finds a stream or bucket of a later revision leaves it alone.
-const Revision = 1
+const Revision = 2
 
 // MaxPayload is the largest message the broker takes, in bytes: two outputs of 256 KiB of an old agent can be 3 MiB of
 // JSON, and what is refused is tried again for ever.
@@ -48,8 +48,9 @@ type Stream struct {
 	MaxConsumers  int
 	Replicas      int
 	// AllowTTL lets a message bear its own Nats-TTL; AllowSchedules lets it be a timer.
-	AllowTTL, AllowSchedules bool
-	Transform                *Transform
+	// AllowBatch lets many be acknowledged as one.
+	AllowTTL, AllowSchedules, AllowBatch bool
+	Transform                            *Transform
 	// Why gives the reasons for the limits; it goes into the stream's description.
 	Why string
 }
@@ -108,7 +109,7 @@ func Streams(l Limits) []Stream {
 				"Old agents' results share 16 subjects because the broker keeps about 150 bytes of memory a subject.",
 		},
 		{
-			Name: StreamExec, Subjects: []string{"commands.>"}, MaxAge: 7 * day, MaxConsumers: 2 * l.Fleet,
+			Name: StreamExec, Subjects: []string{"commands.>"}, MaxAge: 7 * day, MaxConsumers: 2 * l.Fleet, AllowBatch: true,
 			Why: "Commands, for as long as an endpoint may be away. Every old agent makes a durable consumer. No limit per subject: " +
 				"a later command must not displace an earlier one.",
 		},

@@ -7,7 +7,7 @@
 //     everything the log held when the request arrived. One message: a plan is never torn, and two schedulers can't both
 //     decide it.
 //  2. The supervisor appends WaveReleased when a wave, or a part of one, may go out, with the last sequence of EXEC.
-//  3. WaveReleased is answered by commands, every one acknowledged, under message ids made of exec, wave and subject, and
+//  3. WaveReleased is answered by commands, in pages that are acknowledged, under message ids made of exec, wave and subject, and
 //     then by WaveDispatched. Before the first command the version is pinned in the bucket script_current.
 //  4. ExecKilled, ExecCancelled and ExecHalted are answered by an entry in the bucket exec_stopped, which endpoints read
 //     before they start what has waited; what the exec left in EXEC is deleted; a kill is told to whoever runs it. The
@@ -236,7 +236,7 @@ func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands fano
 		}
 		var messages []*nats.Msg
 		messages, next = body.page(ctx, commands, next, sent, now)
-		if err := d.bus.PublishAll(ctx, messages, page); err != nil {
+		if err := d.bus.PublishBatch(ctx, messages); err != nil {
 			return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)
 		}
 		if next == commands.Len() {

@@ -19,7 +19,7 @@ import (
 // A page is what goes out between two looks at the exec: so many commands, or as many as make so many bytes, each of which
 // holds the script.
 const (
-	page      = 1000
+	page      = bus.MaxBatch
 	pageBytes = 16 << 20
 	// headerRoom is left for headers below what the broker takes as one message.
 	headerRoom = 4 << 10
