@@ -127,7 +127,7 @@ type ExecPlanned struct {
 	DeadlineAt time.Time `json:"deadline_at"`
 	// ExpiresAt is when nobody is waited for any more. A wave that is released later than planned moves it (WaveReleased).
 	ExpiresAt time.Time `json:"expires_at"`
-	// MaxFailures halts the exec when more expected endpoints than this have failed; MaxParallel is the budget of endpoints
+	// MaxFailures halts the exec when more endpoints than this have failed; MaxParallel is the budget of endpoints
 	// that are in flight or have failed. Shares of the target are resolved to endpoints; nil: no limit.
 	MaxFailures *int `json:"max_failures,omitempty"`
 	MaxParallel *int `json:"max_parallel,omitempty"`
@@ -209,7 +209,7 @@ func (p ExecCorrected) AggregateID() string { return p.ExecID }
 // ExecHalted stops an exec whose failure budget is used up: nothing more of it goes out or starts, what runs goes on.
 type ExecHalted struct {
 	ExecID string `json:"exec_id"`
-	// Failed is how many expected endpoints have failed, Allowed how many were allowed to.
+	// Failed is how many endpoints have failed, Allowed how many were allowed to.
 	Failed  int    `json:"failed"`
 	Allowed int    `json:"allowed"`
 	Totals  Totals `json:"totals"`

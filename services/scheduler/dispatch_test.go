@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -124,10 +125,17 @@ func requireDispatched(t *testing.T, w *world, stored []string, id string, heard
 	require.Equal(t, len(want), of[events.WaveDispatched](facts)[0].Commands)
 }
 
+// Whoever plans, sends or cleans up may die at any step: the next one finishes the work.
 func TestDispatchDiesAtEveryStep(t *testing.T) {
+	for handler, deaths := range map[string]int64{"dispatch": 20, "send": 60} {
+		t.Run(handler, func(t *testing.T) { dispatchDies(t, handler, deaths) })
+	}
+}
+
+func dispatchDies(t *testing.T, handler string, deaths int64) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		f := &fuses{handler: "dispatch", seen: map[string]bool{}}
+		f := &fuses{handler: handler, seen: map[string]bool{}}
 		w.run(scheduler.Deps{Middleware: []message.HandlerMiddleware{f.middleware}})
 		for _, id := range []string{"pc1", "pc2", "pc3"} {
 			w.agent(id, nil, "g")
@@ -142,7 +150,7 @@ func TestDispatchDiesAtEveryStep(t *testing.T) {
 				blown = n
 			}
 		}
-		require.Greater(t, f.blown.Load(), int64(60))
+		require.Greater(t, f.blown.Load(), deaths)
 		stored := w.stored()
 		for i := range n {
 			requireDispatched(t, w, stored, fmt.Sprintf("x%d", i), true)
@@ -199,11 +207,17 @@ func TestDispatchWithTroubleAndRestarts(t *testing.T) {
 // Two processes that hold the same request at the same time, because one of them has stalled and was taken for dead,
 // agree on one plan and store each command once.
 func TestDispatchTwiceAtOnce(t *testing.T) {
+	for _, handler := range []string{"dispatch", "send"} {
+		t.Run(handler, func(t *testing.T) { dispatchTwice(t, handler) })
+	}
+}
+
+func dispatchTwice(t *testing.T, handler string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		twice := func(next message.HandlerFunc) message.HandlerFunc {
 			return func(m *message.Message) ([]*message.Message, error) {
-				if message.HandlerNameFromCtx(m.Context()) != "dispatch" {
+				if message.HandlerNameFromCtx(m.Context()) != handler {
 					return next(m)
 				}
 				var errs [3]error
@@ -233,6 +247,81 @@ func TestDispatchTwiceAtOnce(t *testing.T) {
 		for i := range 30 {
 			requireDispatched(t, w, stored, fmt.Sprintf("x%d", i), false)
 		}
+	})
+}
+
+// Whoever cleans up after a stop may die at any step: nothing of the exec is left, and endpoints can read that it ended.
+func TestStopDiesAtEveryStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		f := &fuses{handler: "stop", seen: map[string]bool{}}
+		w.run(scheduler.Deps{Middleware: []message.HandlerMiddleware{f.middleware}})
+		n := 0
+		for blown := 0; n < blown+12; n++ {
+			id, died := fmt.Sprintf("x%d", n), f.blown.Load()
+			w.exec(id, catalog.Target{PCs: []string{"a", "b", "c"}})
+			pass(2 * time.Second)
+			w.append([]events.Payload{events.ExecKilled{ExecID: id}, events.ExecCancelled{ExecID: id}}[n%2])
+			if pass(5 * time.Second); f.blown.Load() > died {
+				blown = n
+			}
+			word, _, _, ok, err := w.bus.GetView(t.Context(), events.BucketExecStopped, id)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Equal(t, []string{"killed", "cancelled"}[n%2], string(word))
+		}
+		require.Greater(t, f.blown.Load(), int64(10))
+		require.Empty(t, w.stored())
+		t.Logf("died at %d steps", f.blown.Load())
+	})
+}
+
+// A kill that comes between two pages of commands ends the dispatch there, and takes back what has gone out.
+func TestKillBetweenPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		pass(time.Second)
+		pcs := make([]string, 5000)
+		for i := range pcs {
+			pcs[i] = fmt.Sprintf("pc-%04d", i)
+		}
+		var heard atomic.Int64
+		sub, err := w.bus.Conn().Subscribe("commands.>", func(*nats.Msg) {
+			if heard.Add(1) == 1 {
+				go w.append(events.ExecKilled{ExecID: "x"})
+			}
+		})
+		require.NoError(t, err)
+		defer sub.Unsubscribe()
+		w.exec("x", catalog.Target{PCs: pcs})
+		pass(time.Minute)
+		require.Positive(t, heard.Load())
+		require.Less(t, heard.Load(), int64(len(pcs)), "it goes on to the end")
+		require.NotContains(t, w.types("x"), "wave-dispatched")
+		require.Empty(t, w.stored())
+		closed := of[events.ExecClosed](w.facts(events.AggregateExec, "x"))
+		require.Len(t, closed, 1)
+		require.Equal(t, map[events.TargetState]int{events.StateSkipped: len(pcs)}, closed[0].Totals.Expected)
+	})
+}
+
+// An exec that is stopped before anybody has planned it ends at once, and nothing of it goes out.
+func TestStopBeforeThePlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.agent("pc", nil)
+		for id, stop := range map[string]events.Payload{"k": events.ExecKilled{ExecID: "k"}, "c": events.ExecCancelled{ExecID: "c"}} {
+			w.exec(id, catalog.Target{All: true})
+			w.append(stop)
+		}
+		w.run(scheduler.Deps{})
+		pass(time.Minute)
+		for id, outcome := range map[string]events.Outcome{"k": events.OutcomeKilled, "c": events.OutcomeCancelled} {
+			require.Equal(t, "expired", w.types(id)[2])
+			require.Equal(t, outcome, of[events.ExecExpired](w.facts(events.AggregateExec, id))[0].Outcome)
+		}
+		require.Empty(t, w.stored())
 	})
 }
 
@@ -371,13 +460,13 @@ func TestExpiryDuringDispatch(t *testing.T) {
 		away.Store(true)
 		dies := func(next message.HandlerFunc) message.HandlerFunc {
 			return func(m *message.Message) ([]*message.Message, error) {
-				if message.HandlerNameFromCtx(m.Context()) != "dispatch" || !away.Load() {
+				if message.HandlerNameFromCtx(m.Context()) != "send" || !away.Load() {
 					return next(m)
 				}
-				// It has let the wave out and dies with the last page on its way: the expiry comes before that page.
+				// It dies with the last page on its way: the expiry comes before that page.
 				ctx, cancel := context.WithCancel(m.Context())
 				defer cancel()
-				sub, err := w.bus.Conn().SubscribeSync("events.exec.x.wave-released")
+				sub, err := w.bus.Conn().SubscribeSync("commands.>")
 				require.NoError(t, err)
 				defer sub.Unsubscribe()
 				go func() {

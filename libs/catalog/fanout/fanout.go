@@ -57,13 +57,7 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 	if !slices.ContainsFunc(p.Waves, func(w events.PlannedWave) bool { return w.Size() > 0 }) {
 		p.Waves = []events.PlannedWave{}
 	}
-	last := now
-	for _, w := range p.Waves {
-		if w.DueAt.After(last) {
-			last = w.DueAt
-		}
-	}
-	p.DeadlineAt, p.ExpiresAt = Times(req, plan, last)
+	p.DeadlineAt, p.ExpiresAt = times(req, plan, p.Waves, now)
 	expected := 0
 	for _, w := range p.Waves {
 		expected += len(w.Expected)
@@ -78,14 +72,55 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 	return p
 }
 
-// Times are the last instant to start and the expiry of an exec whose last wave goes out at an instant. A deadline, a
-// tick's or the plan's, bounds the start, and the exec expires when the last run that began then must have ended.
-func Times(req events.ExecRequested, plan *catalog.Plan, last time.Time) (deadline, expires time.Time) {
+// times are the last instant to start and the expiry. A deadline, a tick's or the plan's, bounds the start; otherwise it is
+// as long as commands wait after the last wave. The exec expires when the last run that began then must have ended.
+func times(req events.ExecRequested, plan *catalog.Plan, waves []events.PlannedWave, now time.Time) (deadline, expires time.Time) {
+	bound := Bound(req, plan)
 	if at := deadlineOf(req, plan); at != nil {
-		return *at, at.Add(Bound(req, plan))
+		return *at, at.Add(bound)
 	}
 	keep := Keep(req, plan)
-	return last.Add(keep), last.Add(keep)
+	timings := make([]Timing, len(waves))
+	for i, w := range waves {
+		timings[i] = Timing{DueAt: w.DueAt, After: w.After && i > 0, Delay: time.Duration(w.DelaySecs) * time.Second, Pause: w.Pause}
+	}
+	deadline = LastOut(timings, now, bound, keep).Add(keep)
+	return deadline, deadline.Add(bound)
+}
+
+// Timing is when a wave goes out, as events.PlannedWave has it.
+type Timing struct {
+	DueAt time.Time
+	After bool
+	Delay time.Duration
+	Pause bool
+}
+
+// distant bounds how far ahead LastOut sees: what is written down must have a year of four digits.
+const distant = 100 * 365 * 24 * time.Hour
+
+// LastOut is the latest instant at which the last of some waves goes out, where the one before them did so at an instant.
+// A wave with After waits for the end of the one before, bound after it at the latest, and one with Pause for somebody who
+// lets it go within keep.
+func LastOut(waves []Timing, before time.Time, bound, keep time.Duration) time.Time {
+	limit := before.Add(distant)
+	last := before
+	for _, w := range waves {
+		out := w.DueAt
+		if w.After {
+			out = before.Add(min(bound, distant)).Add(min(w.Delay, distant))
+		}
+		if w.Pause {
+			out = out.Add(min(keep, distant))
+		}
+		if out.After(limit) {
+			out = limit
+		}
+		if before = out; out.After(last) {
+			last = out
+		}
+	}
+	return last
 }
 
 func deadlineOf(req events.ExecRequested, plan *catalog.Plan) *time.Time {

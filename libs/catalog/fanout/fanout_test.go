@@ -1,6 +1,7 @@
 package fanout_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"iter"
 	"math"
@@ -61,20 +62,66 @@ func TestPlan(t *testing.T) {
 			require.Equal(t, c.skipped, strings.Join(skipped, " "))
 			require.Equal(t, c.subjects, strings.Join(p.Subjects, " "))
 			require.Equal(t, c.subjects != "", p.RequestID != "")
-			require.Equal(t, start.Add(fanout.KeepCommands), p.ExpiresAt)
+			require.Equal(t, start.Add(fanout.KeepCommands), p.DeadlineAt)
+			require.Equal(t, p.DeadlineAt.Add(fanout.Bound(req, plan)), p.ExpiresAt)
 		})
 	}
 }
 
+// The expiry is the last instant to start, and then the longest that a run may take: jitter, attempts and the pauses between
+// them. The last instant to start is a deadline, or as long as commands wait after the last wave, whatever that may wait for.
 func TestPlanTimes(t *testing.T) {
-	req, plan := planFor(t, catalog.Target{PCs: []string{"a"}})
+	const minute = time.Minute
+	short, jitter := catalog.Duration("5m"), catalog.Duration("10m")
+	waves := func(waves ...catalog.Wave) *catalog.Rollout { return &catalog.Rollout{Strategy: "wave", Waves: waves} }
+	pcs := func(w catalog.Wave, pc string) catalog.Wave { w.PCs = []string{pc}; return w }
 	deadline := start.Add(time.Hour)
-	req.DeadlineAt = &deadline
-	p := fanout.Plan(req, plan, fleet{}, start)
-	require.Equal(t, deadline, p.DeadlineAt)
-	require.Equal(t, deadline.Add(30*time.Second+fanout.ExpirySlack), p.ExpiresAt)
-	req.Script.TimeoutSecs = math.MaxUint64
-	require.True(t, fanout.Plan(req, plan, fleet{}, start).ExpiresAt.After(deadline.AddDate(200, 0, 0)), "no overflow")
+	for name, c := range map[string]struct {
+		plan     catalog.Plan
+		retry    *events.Retry
+		deadline *time.Time
+		start    time.Duration // the last instant to start
+		lasts    time.Duration
+	}{
+		"a week":                {start: fanout.KeepCommands},
+		"deadline":              {deadline: &deadline, start: time.Hour},
+		"deadline and the plan": {plan: catalog.Plan{ExpiresAfter: &short}, deadline: &deadline, start: time.Hour},
+		"expires after":         {plan: catalog.Plan{ExpiresAfter: &short}, start: 5 * minute},
+		"jitter":                {plan: catalog.Plan{ExpiresAfter: &short, Jitter: &jitter}, start: 5 * minute, lasts: 10 * minute},
+		"retry":                 {plan: catalog.Plan{ExpiresAfter: &short}, retry: &events.Retry{Max: 2, BackoffSecs: 60}, start: 5 * minute, lasts: 3 * minute},
+		"a later wave":          {plan: catalog.Plan{ExpiresAfter: &short, Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{Delay: "1h"}, "b"))}, start: 65 * minute},
+		"after the one before": {
+			plan:  catalog.Plan{ExpiresAfter: &short, Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{After: "previous", Delay: "10m"}, "b"))},
+			start: 15*minute + 30*time.Second + fanout.ExpirySlack,
+		},
+		"after, twice, with jitter": {
+			plan: catalog.Plan{ExpiresAfter: &short, Jitter: &jitter, Rollout: waves(
+				pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{After: "previous", Delay: "10m"}, "b"), pcs(catalog.Wave{After: "previous"}, "c"))},
+			start: 15*minute + 2*(10*minute+30*time.Second+fanout.ExpirySlack), lasts: 10 * minute,
+		},
+		"pause": {
+			plan:  catalog.Plan{ExpiresAfter: &short, Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{Delay: "1m", Pause: true}, "b"))},
+			start: 11 * minute,
+		},
+		"longer than a week": {
+			plan:  catalog.Plan{Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{After: "previous", Delay: "30days"}, "b"))},
+			start: fanout.KeepCommands + 30*24*time.Hour + 30*time.Second + fanout.ExpirySlack,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, _ := planFor(t, catalog.Target{PCs: []string{"a", "b", "c"}})
+			req.DeadlineAt, req.Retry = c.deadline, c.retry
+			c.plan.Target = catalog.Target{PCs: []string{"a", "b", "c"}}
+			p := fanout.Plan(req, &c.plan, fleet{}, start)
+			require.Equal(t, c.start, p.DeadlineAt.Sub(start))
+			require.Equal(t, c.start+c.lasts+30*time.Second+fanout.ExpirySlack, p.ExpiresAt.Sub(start))
+			req.Script.TimeoutSecs = math.MaxUint64
+			p = fanout.Plan(req, &c.plan, fleet{}, start)
+			require.True(t, p.ExpiresAt.After(start.AddDate(200, 0, 0)), "no overflow")
+			_, err := json.Marshal(p)
+			require.NoError(t, err)
+		})
+	}
 }
 
 // Whoever hears a command of the plan is in the plan, everybody in the plan hears one, and each is in one place.
@@ -330,6 +377,6 @@ func TestRollout(t *testing.T) {
 	require.Equal(t, []events.SkippedPC{{PCID: "e", Reason: events.SkipReasonShell}}, p.Skipped)
 	require.Equal(t, 2, *p.MaxFailures)
 	require.Equal(t, 1, *p.MaxParallel, "at least one")
-	require.Equal(t, start.Add(2*time.Hour).Add(fanout.KeepCommands), p.ExpiresAt, "counted from the last wave")
+	require.Equal(t, start.Add(time.Hour+2*fanout.KeepCommands), p.DeadlineAt, "somebody may let the third wave go out for a week")
 	require.Empty(t, p.Subjects)
 }

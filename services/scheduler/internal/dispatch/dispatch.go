@@ -84,13 +84,18 @@ func StopFilters() []string {
 // after a while.
 const attempts = 10
 
-// Requested handles one ExecRequested: it plans. Repeating it does what is missing.
+// Requested handles one ExecRequested: it plans. One that was stopped before has nobody to wait for, and is settled at
+// once. Repeating it does what is missing.
 func (d *Dispatcher) Requested(ctx context.Context, m bus.Stored) error {
 	return d.again(ctx, m.Subject, func(ctx context.Context, x *exec) error {
-		if x.planned != nil || x.over {
+		switch {
+		case x.planned != nil || x.expired:
 			return nil
+		case x.over:
+			return d.dismiss(ctx, x)
+		default:
+			return d.plan(ctx, x)
 		}
-		return d.plan(ctx, x)
 	})
 }
 

@@ -37,6 +37,19 @@ func (d *Dispatcher) Expire(ctx context.Context, t bus.Timer) error {
 	return err
 }
 
+// dismiss ends an exec that was stopped before it was planned.
+func (d *Dispatcher) dismiss(ctx context.Context, x *exec) error {
+	now, err := d.bus.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("end exec %s: %w", x.id, err)
+	}
+	outcome := events.OutcomeCancelled
+	if x.killed {
+		outcome = events.OutcomeKilled
+	}
+	return d.append(ctx, x, events.ExecExpired{ExecID: x.id, Outcome: outcome}, now, events.DeriveID(x.id, "expired"))
+}
+
 func (d *Dispatcher) expire(ctx context.Context, x *exec, t bus.Timer) error {
 	if err := d.fold.Fresh(ctx); err != nil {
 		return fmt.Errorf("expire exec %s: %w", x.id, err)

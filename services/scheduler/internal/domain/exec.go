@@ -118,14 +118,23 @@ func (x *Exec) request(p events.ExecRequested) {
 	}
 }
 
-// Late gives the deadline and the expiry of commands that go out at an instant for which the plan was not made: the wave
-// waited for the one before, for a person, or for a free place. Nil: those of the plan stand.
-func (x *Exec) Late(now time.Time) (deadline, expires *time.Time) {
-	at := now.Add(x.Keeps)
-	if x.Keeps == 0 || !at.After(x.ExpiresAt) {
+// Late gives the deadline and the expiry of a wave's commands that go out at an instant for which the plan was not made: the
+// wave waited for the one before, for a person, or for a free place. Nil: those of the plan stand. The waves behind it have
+// their time, too.
+func (x *Exec) Late(wave int, now time.Time) (deadline, expires *time.Time) {
+	if x.Keeps == 0 {
 		return nil, nil
 	}
-	return &at, &at
+	rest := make([]fanout.Timing, 0, len(x.Waves))
+	for _, w := range x.Waves[wave+1:] {
+		rest = append(rest, fanout.Timing{DueAt: w.DueAt, After: w.After, Delay: w.Delay, Pause: w.Pause && !w.Advanced})
+	}
+	end := fanout.LastOut(rest, now, x.Lasts, x.Keeps).Add(x.Keeps).Add(x.Lasts)
+	if end.After(x.ExpiresAt) {
+		expires = &end
+	}
+	start := now.Add(x.Keeps)
+	return &start, expires
 }
 
 func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {

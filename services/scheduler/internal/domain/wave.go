@@ -30,7 +30,7 @@ type Next struct {
 // A wave has ended when every expected endpoint of it has answered, or when the longest that a run may take has passed
 // since it went out: an endpoint that never answers does not hold the others up.
 //
-// MaxFailures: more failures than this halt the exec, as long as there is something to call off. MaxParallel: endpoints
+// MaxFailures: more failures than this, of whomever, halt the exec, as long as there is something to call off. MaxParallel: endpoints
 // that have their command and have not answered, and those that have failed, are together never more; when so many have
 // failed it halts. Endpoints that are away could hold places for days, so theirs are given last, when every expected
 // endpoint has answered, and also after the exec has closed. What endpoints reported and the fold does not know yet can
@@ -134,13 +134,13 @@ func failures(states map[events.TargetState]int) int {
 }
 
 func halt(x *Exec) (events.ExecHalted, bool) {
-	h := events.ExecHalted{ExecID: x.ID, Failed: failures(x.Totals.Expected), Totals: x.Totals.Clone()}
+	h := events.ExecHalted{ExecID: x.ID, Failed: failures(x.Totals.Expected) + failures(x.Totals.Others), Totals: x.Totals.Clone()}
 	if x.MaxFailures != nil && h.Failed > *x.MaxFailures && x.callable() {
 		h.Allowed = *x.MaxFailures
 		return h, true
 	}
-	if all := h.Failed + failures(x.Totals.Others); x.MaxParallel != nil && all >= *x.MaxParallel && !x.allReleased() {
-		h.Failed, h.Allowed = all, *x.MaxParallel
+	if x.MaxParallel != nil && h.Failed >= *x.MaxParallel && !x.allReleased() {
+		h.Allowed = *x.MaxParallel
 		return h, true
 	}
 	return events.ExecHalted{}, false

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/services/scheduler/internal/domain"
 )
@@ -178,6 +179,42 @@ func TestBudgetHolds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Endpoints that were away count for max_failures when they come back and fail.
+func TestFailuresOfWhoWasAwayHalt(t *testing.T) {
+	h := newHistory(t)
+	one := 1
+	rollout(h, func(p *events.ExecPlanned) { p.MaxFailures = &one; p.Waves[1].Pause = true }, []string{"a", "w1", "w2"}, []string{"c"})
+	h.add(events.WaveReleased{ExecID: "x"}, events.WaveDispatched{ExecID: "x"}, answer("a", events.StateSucceeded), answer("w1", events.StateFailed))
+	require.Nil(t, domain.Advance(h.state.Execs["x"], h.now).Halt)
+	h.add(answer("w2", events.StateTimedOut))
+	halt := domain.Advance(h.state.Execs["x"], h.now).Halt
+	require.NotNil(t, halt)
+	require.Equal(t, []int{2, 1}, []int{halt.Failed, halt.Allowed})
+}
+
+// A wave that goes out at a time for which the plan was not made has as long as any other, and so have those behind it.
+func TestLate(t *testing.T) {
+	h := newHistory(t)
+	rollout(h, func(p *events.ExecPlanned) {
+		p.Waves[1].After, p.Waves[1].DelaySecs = true, 3600
+		p.ExpiresAt = start.Add(fanout.KeepCommands)
+	}, []string{"a"}, []string{"b"})
+	x := h.state.Execs["x"]
+	late := start.Add(100 * 24 * time.Hour)
+	deadline, expires := x.Late(0, late)
+	require.Equal(t, late.Add(x.Keeps), *deadline)
+	require.Equal(t, late.Add(x.Lasts+time.Hour+x.Keeps+x.Lasts), *expires, "the second wave goes out when the first must have ended, and an hour")
+	deadline, expires = x.Late(1, late)
+	require.Equal(t, late.Add(x.Keeps), *deadline)
+	require.Equal(t, late.Add(x.Keeps+x.Lasts), *expires)
+	_, expires = x.Late(1, start.Add(-time.Hour))
+	require.Nil(t, expires, "the exec lasts longer anyway")
+	x.Keeps = 0
+	deadline, expires = x.Late(1, late)
+	require.Nil(t, deadline)
+	require.Nil(t, expires, "a deadline is a deadline")
 }
 
 func TestStops(t *testing.T) {

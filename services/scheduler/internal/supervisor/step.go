@@ -218,7 +218,7 @@ func (s *Supervisor) release(ctx context.Context, id string, now time.Time) erro
 		r := next.Releases[0]
 		p, expected = events.WaveReleased{ExecID: id, Wave: r.Wave, From: r.From, To: r.To, ExecStreamSequence: sequence}, x.LastSeq
 		if r.Late {
-			p.DeadlineAt, p.ExpiresAt = x.Late(now)
+			p.DeadlineAt, p.ExpiresAt = x.Late(r.Wave, now)
 		}
 	})
 	if p.ExecID == "" {
