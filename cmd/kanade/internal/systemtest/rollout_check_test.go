@@ -25,7 +25,9 @@ type truth struct {
 	facts                    map[string]int // by type
 	released                 map[string]released
 	dispatched               map[string]int
+	dispatchedAt             map[string]time.Time
 	outcome                  events.Outcome
+	wrong                    string // what is wrong with the outcome
 	stopped, halted, resumed time.Time
 	targets                  map[string]*targetTruth
 	story                    []chapter
@@ -34,6 +36,7 @@ type truth struct {
 
 // chapter is one fact of an exec that a budget asks for.
 type chapter struct {
+	at       time.Time
 	released []string
 	halted   bool
 	pc       string
@@ -48,6 +51,8 @@ type released struct {
 type targetTruth struct {
 	state              events.TargetState
 	expected, answered bool // answered: the endpoint itself has ended it
+	heard              bool // it has said anything
+	answeredAt         time.Time
 	wave               int
 }
 
@@ -87,7 +92,7 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 	}
 	if is {
 		if x := all[run.ExecID]; x != nil {
-			x.said(run)
+			x.said(run, at)
 		}
 		return nil
 	}
@@ -100,7 +105,7 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 	}
 	x := all[e.Subject]
 	if x == nil {
-		x = &truth{facts: map[string]int{}, released: map[string]released{}, dispatched: map[string]int{}, targets: map[string]*targetTruth{}}
+		x = &truth{facts: map[string]int{}, released: map[string]released{}, dispatched: map[string]int{}, dispatchedAt: map[string]time.Time{}, targets: map[string]*targetTruth{}}
 		all[e.Subject] = x
 	}
 	x.facts[strings.TrimPrefix(e.Type, "kanade.exec.")]++
@@ -110,9 +115,10 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 	case events.WaveReleased:
 		x.released[fmt.Sprintf("%d/%d", p.Wave, p.From)] = released{p, at}
 		ids, _ := fanout.Part(x.planned, p)
-		x.story = append(x.story, chapter{released: ids})
+		x.story = append(x.story, chapter{at: at, released: ids})
 	case events.WaveDispatched:
 		x.dispatched[fmt.Sprintf("%d/%d", p.Wave, p.From)]++
+		x.dispatchedAt[fmt.Sprintf("%d/%d", p.Wave, p.From)] = at
 		w := x.planned.Waves[p.Wave]
 		ids := slices.Concat(w.Expected, w.Waiting)
 		if p.To > 0 {
@@ -131,9 +137,12 @@ func fold(all map[string]*truth, e events.Event, at time.Time) error {
 		x.resumed = at
 	case events.ExecHalted:
 		x.halted = at
-		x.story = append(x.story, chapter{halted: true})
+		x.story = append(x.story, chapter{at: at, halted: true})
 		x.stop(events.OutcomeHalted, at)
 	case events.ExecClosed:
+		if x.outcome == "" && p.Outcome != x.verdict() {
+			x.wrong = fmt.Sprintf("it closed as %s, and is %s", p.Outcome, x.verdict())
+		}
 		x.end(p.Outcome)
 		x.totals = p.Totals
 	case events.ExecCorrected:
@@ -167,6 +176,25 @@ func (x *truth) plan(p events.ExecPlanned, at time.Time) {
 	}
 }
 
+// verdict is what the answers of those that are expected amount to, of the others where nobody is.
+func (x *truth) verdict() events.Outcome {
+	good, all := map[bool]int{}, map[bool]int{}
+	for _, t := range x.targets {
+		all[t.expected]++
+		if t.state == events.StateSucceeded {
+			good[t.expected]++
+		}
+	}
+	switch counts := all[true] > 0; good[counts] {
+	case 0:
+		return events.OutcomeFailed
+	case all[counts]:
+		return events.OutcomeSucceeded
+	default:
+		return events.OutcomePartial
+	}
+}
+
 func (x *truth) end(o events.Outcome) {
 	if x.outcome == "" {
 		x.outcome = o
@@ -186,15 +214,17 @@ func (x *truth) stop(o events.Outcome, at time.Time) {
 }
 
 // said folds what an endpoint says: forward only; silence that was settled, and a lost run, are overruled.
-func (x *truth) said(f events.RunFact) {
+func (x *truth) said(f events.RunFact, at time.Time) {
 	t := x.targets[f.PCID]
 	if t == nil {
 		t = &targetTruth{}
 		x.targets[f.PCID] = t
 	}
+	t.heard = true
 	next := f.TargetState()
 	if next.Final() && !t.answered {
-		x.story = append(x.story, chapter{pc: f.PCID, answered: next})
+		x.story = append(x.story, chapter{at: at, pc: f.PCID, answered: next})
+		t.answeredAt = at
 	}
 	switch {
 	case t.answered && !(t.state == events.StateUnknown && next.Final() && next != events.StateUnknown):
@@ -232,6 +262,7 @@ func (w *theatre) requireTruth(all map[string]*truth) {
 		row, err := reader.Execution(w.t.Context(), x.id)
 		require.NoError(w.t, err)
 		require.Equal(w.t, all[x.id].outcome, row.Outcome, "outcome of exec %s", x.id)
+		require.Empty(w.t, all[x.id].wrong, "outcome of exec %s", x.id)
 		require.Equal(w.t, total.Clone(), row.Totals, "totals of exec %s", x.id)
 		require.True(w.t, total.Equal(all[x.id].totals), "the log's last totals of exec %s are %v, not %v", x.id, all[x.id].totals, total)
 	}
@@ -276,29 +307,55 @@ func (w *theatre) requireOnce(all map[string]*truth) {
 	}
 }
 
-// requireInTime demands that a wave with a delay from the submission goes out within a second of its time, or of the time
-// from which on waves could go out.
+// requireInTime demands that a wave goes out, its last command included, within a second of its time, or of the time from
+// which on waves could go out: counted from the submission, or from the end of the wave before where all that are expected
+// in that have answered.
 func (w *theatre) requireInTime(all map[string]*truth) (checked int) {
 	w.t.Helper()
 	for _, x := range w.execs {
 		t := all[x.id]
-		for _, r := range t.released {
+		for key, r := range t.released {
 			wave := t.planned.Waves[r.Wave]
-			if wave.After || wave.Pause || r.From > 0 || r.To > 0 {
+			if wave.Pause || r.From > 0 || r.To > 0 {
 				continue
 			}
-			require.False(w.t, r.at.Before(wave.DueAt), "wave %d of exec %s went out before its time", r.Wave, x.id)
-			due := wave.DueAt
+			due, known := wave.DueAt, true
+			if wave.After {
+				due, known = t.ended(r.Wave - 1)
+				due = due.Add(time.Duration(wave.DelaySecs) * time.Second)
+			}
+			if !known {
+				continue
+			}
+			require.False(w.t, r.at.Before(due), "wave %d of exec %s went out before its time", r.Wave, x.id)
 			if t.resumed.After(due) {
 				due = t.resumed
 			}
-			if late := w.workableBetween(due, r.at); late > time.Second {
-				w.t.Errorf("wave %d of exec %s was due at %s and went out at %s, though nothing was in its way for %s", r.Wave, x.id, due, r.at, late)
+			out := r.at
+			if at, dispatched := t.dispatchedAt[key]; dispatched {
+				out = at
+			}
+			if late := w.workableBetween(due, out); late > time.Second {
+				w.t.Errorf("wave %d of exec %s was due at %s, released at %s and out at %s, though nothing was in its way for %s", r.Wave, x.id, due, r.at, out, late)
 			}
 			checked++
 		}
 	}
 	return checked
+}
+
+// ended is when the last expected answer of a wave came, or its last command went out; false where one has not come.
+func (x *truth) ended(wave int) (time.Time, bool) {
+	last, known := x.dispatchedAt[fmt.Sprintf("%d/0", wave)]
+	expected := x.planned.Waves[wave].Expected
+	for _, pc := range expected {
+		at := x.targets[pc].answeredAt
+		known = known && !at.IsZero()
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last, known && len(expected) > 0
 }
 
 // workableBetween is the longest time at a stretch between two instants for which waves could go out.

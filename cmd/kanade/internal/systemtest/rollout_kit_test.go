@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -39,8 +40,8 @@ type theatre struct {
 	execs    []*rolloutExec
 	// failing is how often a script fails, in percent.
 	failing int
-	// dark: the broker is away.
-	dark bool
+	// dark: the broker is away. asking: the api is there to be asked, now and then.
+	dark, asking bool
 	// workable tells when waves could go out: the broker and a scheduler were there.
 	workable []moment
 	facts    atomic.Int64
@@ -107,11 +108,55 @@ func (w *theatre) append(p events.Payload) uint64 {
 	}
 }
 
+// open lets operators ask through the api, which comes and goes as everything else.
+func (w *theatre) open() {
+	w.startAPI()
+	w.insist("POST", "/api/jobs", "id: job\nversion: \"1\"\nexecute: {shell: sh, timeout: 60s, script: play}\n", "Content-Type", "application/yaml")
+	w.asking = true
+}
+
+// rest lets everything come to its end, without the api from some time on: nobody asks any more, and it has its price.
+func (w *theatre) rest() {
+	settle(6 * time.Minute)
+	w.asking = false
+	w.cut("api")
+	settle(34 * time.Minute)
+}
+
+// insist asks until it is answered; what is answered is no refusal but of what has ended (409).
+func (w *theatre) insist(method, path, body string, headers ...string) []byte {
+	w.t.Helper()
+	headers = append(headers, "Idempotency-Key", fmt.Sprint(w.facts.Add(1)))
+	for {
+		text, _, err := w.try(method, path, body, headers...)
+		if err == nil || strings.Contains(err.Error(), ": 409 ") {
+			return text
+		}
+		require.NotContains(w.t, err.Error(), ": 4")
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// intend says what an operator wants of an exec: the last part of its route, or of a wave's.
+func (w *theatre) intend(x *rolloutExec, what string) {
+	w.t.Helper()
+	w.insist("POST", "/api/executions/"+x.id+"/"+what, "{}")
+}
+
 // exec asks for a rollout.
 func (w *theatre) exec(plan catalog.Plan) *rolloutExec {
 	w.t.Helper()
 	doc, err := plan.Document()
 	require.NoError(w.t, err)
+	if w.asking {
+		var answer struct {
+			ExecID string `json:"exec_id"`
+		}
+		require.NoError(w.t, json.Unmarshal(w.insist("POST", "/api/exec/job", string(doc)), &answer))
+		x := &rolloutExec{id: answer.ExecID, plan: plan}
+		w.execs = append(w.execs, x)
+		return x
+	}
 	x := &rolloutExec{id: events.DeriveID("rollout", fmt.Sprint(w.seed, len(w.execs))), plan: plan}
 	w.execs = append(w.execs, x)
 	w.append(events.ExecRequested{
@@ -165,7 +210,11 @@ func (w *theatre) trouble(lasts time.Duration) {
 	for time.Now().Before(until) {
 		settle(time.Duration(w.r.Int64N(int64(12 * time.Second))))
 		gone := time.Duration(w.r.Int64N(int64(4 * time.Second)))
-		switch n := w.r.IntN(10); {
+		switch n := w.r.IntN(11); {
+		case n == 10 && w.asking:
+			w.cut("api")
+			settle(gone)
+			w.startAPI()
 		case n < 4:
 			w.cut("scheduler-a")
 			w.change()

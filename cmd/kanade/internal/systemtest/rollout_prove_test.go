@@ -58,6 +58,7 @@ func TestProveFailureBudget(t *testing.T) {
 
 // budgets asks for rollouts with either budget.
 func (w *theatre) budgets() {
+	w.open()
 	script := rand.New(rand.NewPCG(w.seed, 17))
 	done := make(chan struct{})
 	go func() {
@@ -83,7 +84,7 @@ func (w *theatre) budgets() {
 	}()
 	w.trouble(4 * time.Minute)
 	<-done
-	settle(40 * time.Minute)
+	w.rest()
 }
 
 // requireBudget goes through what the log says of an exec, in order.
@@ -95,11 +96,14 @@ func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, fai
 	inFlight := map[string]bool{}
 	failed := map[string]bool{}
 	over := false
+	var usedUp time.Time // when more had failed than may
 	for _, f := range t.story {
 		switch {
 		case f.released != nil:
 			releases++
 			require.False(w.t, over, "exec %s goes on after its halt", x.id)
+			// The release looks at everything the log holds; between that look and its fact lies a moment.
+			require.False(w.t, !usedUp.IsZero() && f.at.After(usedUp.Add(time.Second)), "exec %s goes on at %s, its budget is used up since %s", x.id, f.at, usedUp)
 			for _, pc := range f.released {
 				inFlight[pc] = true
 			}
@@ -112,12 +116,19 @@ func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, fai
 				failed[f.pc] = true
 			}
 		}
+		if most := t.planned.MaxFailures; most != nil && len(failed) > *most && usedUp.IsZero() {
+			usedUp = f.at
+		}
 		if most := t.planned.MaxParallel; most != nil && !over {
 			require.LessOrEqual(w.t, len(inFlight)+len(failed), *most, "exec %s: in flight %v, failed %v", x.id, inFlight, failed)
 		}
 	}
-	if most := t.planned.MaxFailures; halted > 0 && most != nil {
+	if most := t.planned.MaxFailures; most != nil && halted > 0 {
 		require.Greater(w.t, len(failed), *most, "exec %s halted too early", x.id)
+	} else if most != nil && len(failed) > *most {
+		for pc, target := range t.targets {
+			require.True(w.t, target.heard || target.state == events.StateSkipped, "exec %s: %d failed of %d, and nobody called off %s", x.id, len(failed), *most, pc)
+		}
 	}
 	return halted, releases, len(failed)
 }
@@ -218,6 +229,7 @@ func TestProveTwoSchedulers(t *testing.T) {
 
 // stall lets rollouts go their way under two schedulers that stall.
 func (w *theatre) stall() (stalls, stored int) {
+	w.open()
 	w.stop("scheduler-a")
 	ways := []*sleeper{{broker: w.broker}, {broker: w.broker}}
 	for i, way := range ways {
@@ -248,7 +260,7 @@ func (w *theatre) stall() (stalls, stored int) {
 		way.wake()
 	}
 	<-done
-	settle(40 * time.Minute)
+	w.rest()
 	for id, n := range ids() {
 		require.Equal(w.t, 1, n, "command %s was stored %d times", id, n)
 		stored++

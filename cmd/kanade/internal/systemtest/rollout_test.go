@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"kanade/libs/events"
 )
 
 // rolloutsAtOnce is how many rollouts share one theatre.
@@ -50,6 +48,7 @@ func TestProveWaves(t *testing.T) {
 // perform asks for the rollouts, makes trouble, stops some of them, releases what is paused, and waits until all have
 // ended.
 func (w *theatre) perform() (stopped int) {
+	w.open()
 	script := rand.New(rand.NewPCG(w.seed, 13))
 	done := make(chan struct{})
 	go func() {
@@ -61,23 +60,23 @@ func (w *theatre) perform() (stopped int) {
 			switch script.IntN(5) {
 			case 0:
 				stopped++
-				go func() { time.Sleep(pause); w.append(events.ExecKilled{ExecID: x.id}) }()
+				go func() { time.Sleep(pause); w.intend(x, "kill") }()
 			case 1:
 				stopped++
-				go func() { time.Sleep(pause); w.append(events.ExecCancelled{ExecID: x.id}) }()
+				go func() { time.Sleep(pause); w.intend(x, "cancel") }()
 			case 2:
 				go func() {
 					time.Sleep(pause)
-					w.append(events.ExecPaused{ExecID: x.id})
+					w.intend(x, "pause")
 					time.Sleep(pause)
-					w.append(events.ExecResumed{ExecID: x.id})
+					w.intend(x, "resume")
 				}()
 			}
 			go func() {
 				time.Sleep(4 * time.Minute)
 				for i, wave := range x.plan.Rollout.Waves {
 					if wave.Pause {
-						w.append(events.WaveAdvanced{ExecID: x.id, Wave: i})
+						w.insist("POST", "/api/executions/"+x.id+"/release", fmt.Sprintf(`{"wave":%d}`, i))
 					}
 				}
 			}()
@@ -85,7 +84,7 @@ func (w *theatre) perform() (stopped int) {
 	}()
 	w.trouble(5 * time.Minute)
 	<-done
-	settle(40 * time.Minute)
+	w.rest()
 	return stopped
 }
 
