@@ -40,7 +40,7 @@ func TestProveFailureBudget(t *testing.T) {
 	n, seed := extent(t, 100, 2)
 	var halted, parts, failed int
 	ok := theatres(t, n, seed, 10, func(w *theatre) {
-		w.failing = 40
+		w.failing = 60
 		w.budgets()
 		all := w.truths()
 		w.requireOnce(all)
@@ -70,8 +70,10 @@ func (w *theatre) budgets() {
 			if script.IntN(3) == 0 {
 				amount = &catalog.Amount{Percent: 10 + script.IntN(40)}
 			}
-			if p.MaxFailures = amount; i%2 == 0 {
-				p.MaxFailures, p.MaxParallel = nil, amount
+			if i%2 == 0 {
+				p.MaxParallel = amount
+			} else {
+				p.MaxFailures = &catalog.Amount{Count: 1 + script.IntN(2)}
 			}
 			for k := range p.Rollout.Waves {
 				p.Rollout.Waves[k].Pause = false
