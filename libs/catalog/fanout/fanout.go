@@ -9,7 +9,8 @@
 // target's endpoints that can run it, rounded up. Without a rollout everybody is in one wave, due at once.
 //
 // Named endpoints are expected whether alive or not; members of the target when they are alive. Members that are away are
-// waited for but not counted on. An endpoint whose agent can't run the script is left out with the reason.
+// waited for but not counted on. An endpoint whose agent can't run the script is left out with the reason. Under a budget of
+// parallel endpoints the named ones that are away come behind those that are alive.
 package fanout
 
 import (
@@ -63,7 +64,11 @@ func Plan(req events.ExecRequested, plan *catalog.Plan, fleet Fleet, now time.Ti
 		expected += len(w.Expected)
 	}
 	p.MaxFailures = resolve(plan.MaxFailures, expected, 0)
-	p.MaxParallel = resolve(plan.MaxParallel, expected, 1)
+	if p.MaxParallel = resolve(plan.MaxParallel, expected, 1); p.MaxParallel != nil {
+		for _, w := range p.Waves {
+			s.aliveFirst(w.Expected)
+		}
+	}
 	if len(p.Waves) > 0 && plan.Rollout == nil && p.MaxParallel == nil {
 		if p.Subjects = broadcast(plan.Target, target); len(p.Subjects) > 0 {
 			p.RequestID = events.DeriveID(req.ExecID, "request")
@@ -246,6 +251,22 @@ func (s *sorter) wave(w events.PlannedWave, members []member) events.PlannedWave
 		}
 	}
 	return w
+}
+
+// aliveFirst brings endpoints that are away behind the others: under a budget of places each holds one until it answers.
+func (s *sorter) aliveFirst(ids []string) {
+	slices.SortStableFunc(ids, func(a, b string) int {
+		x, _ := s.fleet.Endpoint(a)
+		y, _ := s.fleet.Endpoint(b)
+		switch alive := x.Alive(s.now); {
+		case alive == y.Alive(s.now):
+			return 0
+		case alive:
+			return -1
+		default:
+			return 1
+		}
+	})
 }
 
 type standing int

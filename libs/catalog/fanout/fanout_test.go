@@ -347,6 +347,17 @@ func TestCommandCarriesTheRequest(t *testing.T) {
 	require.Equal(t, []any{"/tmp", "b", []string{"x"}, "in", []int{0, 3}}, []any{c.CWD, c.Env["A"], c.Args, c.Stdin, c.SuccessCodes})
 }
 
+// Under a budget of places an endpoint that is away, though named, gets its own after those that are alive.
+func TestPlacesOfWhoIsAwayComeLast(t *testing.T) {
+	f := alive("b", "d")
+	f["c"] = &fanout.Endpoint{PCID: "c", Known: true, OSFamily: "linux", AgentVersion: "1.0.0"}
+	req, _ := planFor(t, catalog.Target{})
+	plan := &catalog.Plan{Target: catalog.Target{All: true, PCs: []string{"a", "c"}}}
+	require.Equal(t, []string{"a", "b", "c", "d"}, fanout.Plan(req, plan, f, start).Waves[0].Expected)
+	plan.MaxParallel = &catalog.Amount{Count: 1}
+	require.Equal(t, []string{"b", "d", "a", "c"}, fanout.Plan(req, plan, f, start).Waves[0].Expected)
+}
+
 // A rollout takes each endpoint once: shares of the target, those that are alive first.
 func TestRollout(t *testing.T) {
 	f := alive("a", "b", "c", "d", "e")
