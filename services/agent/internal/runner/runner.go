@@ -14,8 +14,8 @@
 // Stops. Whether an exec was killed, cancelled or halted is in the bucket exec_stopped. It is looked up before anything
 // begins that has waited, before every further attempt, and for all that waits or runs when the connection is back. Each
 // of them keeps what waits from beginning; only a kill ends what has begun, with the attempts that it has left. While the
-// broker can't be asked, commands begin and attempts go on (but for a command whose staleness is strict, which does not
-// begin then); the answer is heeded when there is one.
+// broker can't be asked, commands begin and attempts go on, and the answer is heeded when there is one; only a command
+// whose staleness is strict does not begin once the connection has been gone for longer than it allows.
 package runner
 
 import (
