@@ -67,13 +67,20 @@ type RunFinished struct {
 	State TargetState `json:"state"`
 	// ExitCode is the script's; nil when it did not end by itself.
 	ExitCode *int `json:"exit_code,omitempty"`
-	// Reason says in words why a run that did not end by itself ended.
+	// Reason says in words why a run that did not end by itself ended, or is ReasonNotStarted.
 	Reason string `json:"reason,omitempty"`
+	// Detail says ReasonNotStarted in words.
+	Detail string `json:"detail,omitempty"`
 	Stdout Output `json:"stdout"`
 	Stderr Output `json:"stderr"`
 }
 
 func (RunFinished) EventType() string { return "kanade.run.finished.v1" }
+
+// ReasonNotStarted is the reason of a failed run of which nothing has run: the endpoint was about to start the script and
+// could not, in none of its attempts (no such working directory, no room for the script). It is a failure and no skip,
+// so that budgets count it.
+const ReasonNotStarted = "not_started"
 
 // Reasons for which an endpoint does not run a command. The first four are the wire's exit codes 124 to 127.
 const (
@@ -186,7 +193,7 @@ func ownFact(e Event) (RunFact, error) {
 		}
 		return RunFact{
 			Run: p.Run, Kind: RunKindFinished, At: p.FinishedAt, StartedAt: p.StartedAt, FinishedAt: p.FinishedAt,
-			State: p.State, Code: p.ExitCode, Reason: p.Reason, Stdout: p.Stdout, Stderr: p.Stderr,
+			State: p.State, Code: p.ExitCode, Reason: p.Reason, Detail: p.Detail, Stdout: p.Stdout, Stderr: p.Stderr,
 		}, nil
 	default:
 		return RunFact{}, fmt.Errorf("type %s is no run fact", e.Type)
@@ -204,7 +211,7 @@ var (
 	sampleRunStarted  = RunStarted{Run: sampleRun, StartedAt: sampleTime}
 	sampleRunFinished = RunFinished{
 		Run: sampleRun, StartedAt: sampleTime, FinishedAt: sampleTime, State: StateFailed, ExitCode: &sampleExitCode,
-		Reason: "exit code 3", Stdout: sampleOutput, Stderr: sampleOutput,
+		Reason: "exit code 3", Detail: "it can't write", Stdout: sampleOutput, Stderr: sampleOutput,
 	}
 	sampleRunSkipped = RunSkipped{Run: sampleRun, SkippedAt: sampleTime, Code: 124, Reason: SkipReasonVersion, Detail: "1.0.1 is current"}
 )

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -98,6 +100,8 @@ type site struct {
 	dir  string
 	exec *scripted
 	deps Deps
+	// limit is how many commands are carried out at once; 0 is the default.
+	limit int
 }
 
 func newSite(t *testing.T) *site {
@@ -116,7 +120,7 @@ func (s *site) start() (stop func()) {
 		d.Bus = s.bus
 	}
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, Config{ID: testPC, Data: s.dir}, d) }()
+	go func() { done <- Run(ctx, Config{ID: testPC, Data: s.dir, Limit: s.limit}, d) }()
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
@@ -185,6 +189,51 @@ func (s *site) resize(stream string, room int64) (before int64) {
 	_, err = s.bus.JetStream().UpdateStream(s.t.Context(), config)
 	require.NoError(s.t, err)
 	return before
+}
+
+// cable is the agent's own way to the broker, which can be cut.
+type cable struct {
+	broker *broker.Broker
+	mu     sync.Mutex
+	broken bool
+	conns  []net.Conn
+}
+
+// dial connects over the cable, until the test ends.
+func (c *cable) dial(t *testing.T) *bus.Bus {
+	t.Helper()
+	b, err := bus.Connect(t.Context(), bus.Config{InProcess: c, Token: bustest.Token, Name: "agent", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(b.Close)
+	return b
+}
+
+func (c *cable) InProcessConn() (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken {
+		return nil, net.ErrClosed
+	}
+	conn, err := c.broker.InProcessConn()
+	if err == nil {
+		c.conns = append(c.conns, conn)
+	}
+	return conn, err
+}
+
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.broken, c.conns = true, nil
+}
+
+func (c *cable) mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = false
 }
 
 // facts are the run facts in the log, in order.

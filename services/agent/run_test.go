@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"kanade/libs/bus/bustest"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
+	"kanade/services/agent/internal/domain"
 )
 
 func TestRunsOnceWhatIsHeardTwice(t *testing.T) {
@@ -195,6 +197,180 @@ func TestStoppedExecIsNotRunAfterAWait(t *testing.T) {
 		s.put(events.BucketExecStopped, testExec, "killed")
 		settle(5 * time.Minute)
 		require.Equal(t, []string{"r1:received", "r1:skipped=exec_stopped"}, s.kinds())
+	})
+}
+
+// A kill that was said while nobody could hear it keeps the next attempt from starting; a cancelled exec lets go on what has
+// begun.
+func TestStopBetweenAttempts(t *testing.T) {
+	for word, want := range map[string]struct {
+		state  string
+		starts int
+	}{"killed": {"killed", 1}, "cancelled": {"failed", 4}, "halted": {"failed", 4}} {
+		t.Run(word, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				s.start()
+				settle(time.Second)
+				s.send(wire.SubjectCommandAll, command("r1", func(c *wire.Command) {
+					c.Script, c.Retry = "fail 1", &wire.RetrySpec{Max: 3, BackoffSecs: 360}
+				}))
+				settle(time.Minute)
+				s.put(events.BucketExecStopped, testExec, word)
+				settle(time.Hour)
+				require.Equal(t, want.starts, s.exec.starts())
+				require.Equal(t, []string{"r1:received", "r1:started", "r1:finished=" + want.state}, s.kinds())
+			})
+		})
+	}
+}
+
+// Who was away when the exec was stopped looks it up when the connection is back. Of a killed one whatever runs, backs off,
+// waits in the queue or in its jitter ends then; of a cancelled one only what has not begun.
+func TestStopIsHeededOnReturn(t *testing.T) {
+	for word, state := range map[string]string{"killed": "killed", "cancelled": ""} {
+		t.Run(word, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				s.deps.Jitter = func(n time.Duration) time.Duration { return n - time.Second }
+				w := &cable{broker: s.br}
+				s.deps.Bus = w.dial(t)
+				s.limit = 2
+				s.start()
+				settle(time.Second)
+				jitter, long := uint64(7200), func(c *wire.Command) { c.TimeoutSecs = 36000 }
+				s.send(wire.SubjectCommandAll, command("jitter", func(c *wire.Command) { c.JitterSecs = &jitter }))
+				settle(time.Second)
+				s.send(wire.SubjectCommandAll, command("back-off", func(c *wire.Command) {
+					c.Script, c.Retry = "fail 1", &wire.RetrySpec{Max: 3, BackoffSecs: 1200}
+				}))
+				s.send(wire.SubjectCommandAll, command("runs", long, func(c *wire.Command) { c.Script = "sleep 3h" }))
+				s.send(wire.SubjectCommandAll, command("queue"))
+				s.send(wire.SubjectCommandAll, command("other", func(c *wire.Command) { c.ExecID = "another" }))
+				settle(time.Minute)
+				w.cut()
+				settle(time.Minute)
+				s.put(events.BucketExecStopped, testExec, word)
+				settle(3 * time.Minute)
+				w.mend()
+				settle(5 * time.Second)
+				kinds := s.kinds()
+				require.Contains(t, kinds, "jitter:skipped=exec_stopped")
+				require.Contains(t, kinds, "queue:skipped=exec_stopped")
+				for _, request := range []string{"runs", "back-off"} {
+					if ended := request + ":finished=" + state; state != "" {
+						require.Contains(t, kinds, ended)
+					} else {
+						require.False(t, slices.ContainsFunc(kinds, func(k string) bool { return strings.HasPrefix(k, request+":finished") }), kinds)
+					}
+				}
+				settle(24 * time.Hour)
+				kinds = s.kinds()
+				require.Subset(t, kinds, ran("other"))
+				require.NotContains(t, kinds, "jitter:started")
+				require.NotContains(t, kinds, "queue:started")
+				if state == "" {
+					require.Contains(t, kinds, "runs:finished=succeeded")
+					require.Equal(t, 4, s.exec.started[events.ResultID("back-off", testPC)])
+				} else {
+					require.Equal(t, 1, s.exec.started[events.ResultID("back-off", testPC)])
+				}
+			})
+		})
+	}
+}
+
+// A connection is back and the bucket's leader is not yet: the question is asked again, and no attempt waits for it.
+func TestStopIsAskedUntilItIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("r1", func(c *wire.Command) {
+			c.Script, c.Retry = "fail 1", &wire.RetrySpec{Max: 1, BackoffSecs: 10}
+		}))
+		s.send(wire.SubjectCommandAll, command("r2", func(c *wire.Command) { c.Script, c.TimeoutSecs = "sleep 1h", 7200 }))
+		settle(time.Second)
+		require.NoError(t, s.bus.JetStream().DeleteStream(t.Context(), "KV_"+events.BucketExecStopped))
+		settle(time.Minute)
+		require.Contains(t, s.kinds(), "r1:finished=failed")
+		require.Equal(t, 2, s.exec.started[events.ResultID("r1", testPC)])
+		require.NoError(t, s.bus.Ensure(t.Context(), bustest.Limits()))
+		s.put(events.BucketExecStopped, testExec, "killed")
+		settle(time.Minute)
+		require.Contains(t, s.kinds(), "r2:finished=killed")
+	})
+}
+
+// Whatever has waited for a place looks whether its exec was stopped, however short it has waited.
+func TestStopIsSeenFromTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.limit = 1
+		s.start()
+		settle(time.Second)
+		s.send(wire.SubjectCommandAll, command("first", func(c *wire.Command) { c.ExecID, c.Script = "another", "sleep 1s" }))
+		s.send(wire.SubjectCommandAll, command("second"))
+		s.send(wire.SubjectCommandAll, command("third"))
+		settle(100 * time.Millisecond)
+		s.put(events.BucketExecStopped, testExec, "cancelled")
+		settle(time.Minute)
+		require.Equal(t, 1, s.exec.starts())
+		require.Contains(t, s.kinds(), "second:skipped=exec_stopped")
+		require.Contains(t, s.kinds(), "third:skipped=exec_stopped")
+	})
+}
+
+// A strict command that has waited while the connection was lost does not begin without knowing that it may.
+func TestStrictDoesNotBeginUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.deps.Jitter = func(n time.Duration) time.Duration { return n - time.Second }
+		w := &cable{broker: s.br}
+		s.deps.Bus = w.dial(t)
+		s.start()
+		settle(time.Second)
+		jitter := uint64(600)
+		s.send(wire.SubjectCommandAll, command("free", func(c *wire.Command) { c.JitterSecs = &jitter }))
+		s.send(wire.SubjectCommandAll, command("strict", func(c *wire.Command) {
+			c.JitterSecs, c.Staleness = &jitter, wire.Staleness{Mode: wire.StalenessStrict, MaxCacheAge: "1m"}
+		}))
+		settle(time.Minute)
+		w.cut()
+		settle(time.Hour)
+		w.mend()
+		settle(time.Minute)
+		require.Subset(t, s.kinds(), ran("free"))
+		require.Contains(t, s.kinds(), "strict:skipped=stale")
+	})
+}
+
+// What can't be started has failed, for a reason that machines read; what had run before has not.
+func TestNotStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		attempts := 0
+		s.exec.plays = func(_ context.Context, _ string, c Script, _ io.Writer) (Exit, error) {
+			if attempts++; c.Body == "first" && attempts == 1 {
+				return Exit{Code: 1}, nil
+			}
+			return Exit{}, fmt.Errorf("%w: no room", domain.ErrNotStarted)
+		}
+		s.start()
+		settle(time.Second)
+		retry := func(c *wire.Command) { c.Script, c.Retry = c.RequestID, &wire.RetrySpec{Max: 1, BackoffSecs: 10} }
+		s.send(wire.SubjectCommandAll, command("first", retry))
+		settle(time.Minute)
+		s.send(wire.SubjectCommandAll, command("never", retry))
+		settle(time.Minute)
+		require.Equal(t, 4, s.exec.starts())
+		facts := s.facts()
+		first, never := facts[2], facts[5]
+		require.Equal(t, "attempt 2: the script could not be started: no room", first.Reason)
+		require.Empty(t, first.Detail)
+		require.Equal(t, events.StateFailed, never.State)
+		require.Equal(t, events.ReasonNotStarted, never.Reason)
+		require.Equal(t, "the script could not be started: no room", never.Detail)
 	})
 }
 

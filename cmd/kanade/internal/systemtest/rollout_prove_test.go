@@ -2,9 +2,13 @@ package systemtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,6 +21,7 @@ import (
 	"kanade/libs/bus/bustest"
 	"kanade/libs/catalog"
 	"kanade/libs/events"
+	"kanade/services/agent"
 	"kanade/services/scheduler"
 )
 
@@ -135,77 +140,308 @@ func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, fai
 	return halted, releases, len(failed)
 }
 
-// TestProveKillOffline kills execs while a third of the endpoints are away; none of them runs it on return, whatever
-// form the exec had and whatever was taken away meanwhile.
+// TestProveKillOffline kills execs of which endpoints can't hear. Those that are off run nothing of it on return, whatever
+// form the exec had and whatever was taken away meanwhile. Those that lose the network while they run, back off between
+// attempts, wait for their jitter or in the queue start nothing after it is back, and end what they have soon after.
 func TestProveKillOffline(t *testing.T) {
 	n, seed := extent(t, 50, 2)
 	var execs, away int
-	ok := theatres(t, n, seed, 10, func(w *theatre) {
-		script := rand.New(rand.NewPCG(w.seed, 19))
-		gone := w.pcs[:3]
-		if script.IntN(2) == 0 {
-			settle(3 * time.Minute)
-		}
-		for _, pc := range gone {
-			w.cut(pc)
-		}
-		if script.IntN(2) == 0 {
-			settle(3 * time.Minute) // the fleet knows that they are away; otherwise they are expected
-		}
-		for i := range 8 {
-			var p catalog.Plan
-			switch i % 4 {
-			case 0:
-				p.Target = catalog.Target{All: true}
-			case 1:
-				p.Target = catalog.Target{Groups: []string{"g0", "g1", "g2"}}
-			case 2:
-				p.Target = catalog.Target{PCs: w.pcs}
-			default:
-				p = w.waves(script)
-			}
-			w.exec(p)
-			settle(time.Duration(script.Int64N(int64(3 * time.Second))))
-		}
-		if script.IntN(2) == 0 {
-			w.cut("scheduler-a")
-			w.change()
-		}
-		for _, x := range w.execs {
-			w.append(events.ExecKilled{ExecID: x.id, Reason: "wrong"})
-			x.killed = time.Now()
-		}
-		if _, runs := w.running["scheduler-a"]; !runs {
-			settle(time.Duration(script.Int64N(int64(time.Minute))))
-			w.startScheduler("scheduler-a")
-		}
-		settle(10 * time.Second)
-		for _, pc := range gone {
-			settle(time.Duration(script.Int64N(int64(10 * time.Minute))))
-			w.startEndpoint(pc)
-		}
-		settle(30 * time.Minute)
-		all := w.truths()
-		for _, x := range w.execs {
-			execs++
-			for _, pc := range gone {
-				require.Zero(w.t, w.starts.runs[x.id+" "+pc], "%s ran exec %s, which was killed while it was away", pc, x.id)
-				away++
-			}
-			for _, pc := range w.pcs {
-				require.LessOrEqual(w.t, w.starts.runs[x.id+" "+pc], 1)
-				if at, ran := w.starts.at[x.id+" "+pc]; ran && at.After(x.killed.Add(10*time.Second)) && w.t.Failed() == false {
-					require.Fail(w.t, "ran after the kill", "%s began exec %s at %s, killed at %s", pc, x.id, at, x.killed)
-				}
-			}
-			require.Equal(w.t, events.OutcomeKilled, all[x.id].outcome)
-		}
-		w.requireNothingLeft(func(*truth) bool { return true }, all)
-		w.requireTruth(all)
+	var found posts
+	t.Run("off", func(t *testing.T) {
+		theatres(t, n, seed, 10, func(w *theatre) {
+			k, a := w.killWhileOff()
+			execs, away = execs+k, away+a
+		})
 	})
-	if ok {
-		t.Logf("PROVED %s: %d execs killed, %d times an endpoint was away, none ran, seed %d", t.Name(), execs, away, seed)
+	t.Run("cut off", func(t *testing.T) {
+		theatres(t, (n+1)/2, seed, 6, func(w *theatre) {
+			p := w.killWhileCutOff()
+			execs, found = execs+len(w.execs), found.plus(p)
+		})
+	})
+	if !t.Failed() {
+		require.NotContains(t, found[:], 0, "in one of these places no kill found anybody")
+		t.Logf("PROVED %s: %d execs killed, %d times an endpoint was off and ran nothing; of those cut off %d ran, %d backed off, %d waited for their jitter, %d waited in the queue, and none started anything on return, seed %d",
+			t.Name(), execs, away, found[0], found[1], found[2], found[3], seed)
 	}
+}
+
+// killWhileOff kills execs of every form while a third of the endpoints are off.
+func (w *theatre) killWhileOff() (execs, away int) {
+	script := rand.New(rand.NewPCG(w.seed, 19))
+	gone := w.pcs[:3]
+	if script.IntN(2) == 0 {
+		settle(3 * time.Minute)
+	}
+	for _, pc := range gone {
+		w.cut(pc)
+	}
+	if script.IntN(2) == 0 {
+		settle(3 * time.Minute) // the fleet knows that they are away; otherwise they are expected
+	}
+	for i := range 8 {
+		var p catalog.Plan
+		switch i % 4 {
+		case 0:
+			p.Target = catalog.Target{All: true}
+		case 1:
+			p.Target = catalog.Target{Groups: []string{"g0", "g1", "g2"}}
+		case 2:
+			p.Target = catalog.Target{PCs: w.pcs}
+		default:
+			p = w.waves(script)
+		}
+		w.exec(p)
+		settle(time.Duration(script.Int64N(int64(3 * time.Second))))
+	}
+	if script.IntN(2) == 0 {
+		w.cut("scheduler-a")
+		w.change()
+	}
+	for _, x := range w.execs {
+		w.append(events.ExecKilled{ExecID: x.id, Reason: "wrong"})
+		x.killed = time.Now()
+	}
+	if _, runs := w.running["scheduler-a"]; !runs {
+		settle(time.Duration(script.Int64N(int64(time.Minute))))
+		w.startScheduler("scheduler-a")
+	}
+	settle(10 * time.Second)
+	for _, pc := range gone {
+		settle(time.Duration(script.Int64N(int64(10 * time.Minute))))
+		w.startEndpoint(pc)
+	}
+	settle(30 * time.Minute)
+	all := w.truths()
+	for _, x := range w.execs {
+		execs++
+		for _, pc := range gone {
+			require.Zero(w.t, w.starts.runs[x.id+" "+pc], "%s ran exec %s, which was killed while it was away", pc, x.id)
+			away++
+		}
+		for _, pc := range w.pcs {
+			require.LessOrEqual(w.t, w.starts.runs[x.id+" "+pc], 1)
+			if at, ran := w.starts.at[x.id+" "+pc]; ran && at.After(x.killed.Add(10*time.Second)) && w.t.Failed() == false {
+				require.Fail(w.t, "ran after the kill", "%s began exec %s at %s, killed at %s", pc, x.id, at, x.killed)
+			}
+		}
+		require.Equal(w.t, events.OutcomeKilled, all[x.id].outcome)
+	}
+	w.requireNothingLeft(func(*truth) bool { return true }, all)
+	w.requireTruth(all)
+	return execs, away
+}
+
+// posts counts what endpoints were doing of an exec when they returned: running it, backing off between two attempts,
+// waiting for the jitter, waiting in the queue.
+type posts [4]int
+
+func (p posts) plus(q posts) posts {
+	for i := range p {
+		p[i] += q[i]
+	}
+	return p
+}
+
+// killAttempts is how often the scripts of killWhileCutOff are tried.
+const killAttempts = 9
+
+// killWhileCutOff kills execs while half of the endpoints have lost the network in the middle of them.
+func (w *theatre) killWhileCutOff() (found posts) {
+	script := rand.New(rand.NewPCG(w.seed, 31))
+	up := func(most time.Duration) time.Duration { return time.Duration(script.Int64N(int64(most))) }
+	played := &labours{by: map[string][]labour{}}
+	for _, pc := range w.pcs {
+		w.stop(pc)
+		w.run(pc, w.cables[pc], func(ctx context.Context, b *bus.Bus) error {
+			return agent.Run(ctx, agent.Config{ID: pc, Data: w.data[pc], Heartbeat: time.Minute, Limit: 2},
+				agent.Deps{Bus: b, Executor: &labourer{played, pc}, Logger: quiet(w.t)})
+		})
+	}
+	settle(5 * time.Second)
+	jitter := catalog.Duration("3h")
+	for i, play := range []string{"short", "long", "fail", "short", "fail", "long"} {
+		p := catalog.Plan{Target: catalog.Target{All: true}}
+		if i%2 == 1 {
+			p.Target = catalog.Target{PCs: w.pcs}
+		}
+		if i == 0 {
+			p.Jitter = &jitter // before the places are taken, for it is drawn in one
+		}
+		doc, err := p.Document()
+		require.NoError(w.t, err)
+		x := &rolloutExec{id: events.DeriveID("killed", fmt.Sprint(w.seed, i)), plan: p}
+		w.execs = append(w.execs, x)
+		w.append(events.ExecRequested{
+			ExecID: x.id, JobID: "job", Version: "1", JobSequence: 1, JobHash: "h", Plan: doc,
+			Script: events.Script{Shell: "sh", Body: play, TimeoutSecs: 7200, RunAs: "system"},
+			Retry:  &events.Retry{Max: killAttempts - 1, BackoffSecs: uint64(60 + script.IntN(180))},
+		})
+		settle(time.Second + up(3*time.Second))
+	}
+	settle(up(2 * time.Minute))
+	gone := w.pcs[:len(w.pcs)/2]
+	for _, pc := range gone {
+		w.cables[pc].pull()
+	}
+	settle(up(3 * time.Minute))
+	if script.IntN(2) == 0 {
+		w.cut("scheduler-a")
+	}
+	for _, x := range w.execs {
+		w.append(events.ExecKilled{ExecID: x.id, Reason: "wrong"})
+		x.killed = time.Now()
+	}
+	if _, runs := w.running["scheduler-a"]; !runs {
+		settle(up(time.Minute))
+		w.startScheduler("scheduler-a")
+	}
+	settle(10 * time.Second)
+	for _, pc := range gone {
+		settle(up(4 * time.Minute)) // the kill is said again after 130 s: to some it is, to some it is not
+		w.cables[pc].plug()
+		b := w.running[pc].bus
+		for !b.Connected() {
+			settle(100 * time.Millisecond)
+		}
+		returned := b.ConnectedAt()
+		settle(10 * time.Second)
+		for _, x := range w.execs {
+			if i := played.requireEnded(w, x, pc, returned); i >= 0 {
+				found[i]++
+			}
+		}
+	}
+	settle(4 * time.Hour)
+	all := w.truths()
+	for _, x := range w.execs {
+		for _, pc := range w.pcs {
+			if target := all[x.id].targets[pc]; target.state != played.state(x.id+" "+pc) {
+				require.Fail(w.t, "another state than that of the script", "%s says %s of exec %s: %v", pc, target.state, x.id, played.by[x.id+" "+pc])
+			}
+		}
+		require.Equal(w.t, events.OutcomeKilled, all[x.id].outcome)
+	}
+	for _, pc := range gone {
+		found = found.plus(w.waited(pc))
+	}
+	w.requireNothingLeft(func(*truth) bool { return true }, all)
+	w.requireTruth(all)
+	return found
+}
+
+// waited counts in which execs an endpoint had the command and did not begin: those with a jitter, and the others.
+func (w *theatre) waited(pc string) (found posts) {
+	facts, err := w.operator.Load(w.t.Context(), events.AggregateRun, pc, 0)
+	require.NoError(w.t, err)
+	said := map[string]bool{}
+	for _, f := range facts {
+		run, _, err := events.RunFactOf(f.Event)
+		require.NoError(w.t, err)
+		said[run.ExecID+" "+string(run.Kind)] = true
+	}
+	for _, x := range w.execs {
+		switch {
+		case !said[x.id+" received"] || said[x.id+" started"]:
+		case x.plan.Jitter != nil:
+			found[2]++
+		default:
+			found[3]++
+		}
+	}
+	return found
+}
+
+// labour is one attempt of one run. Exit is nil while it runs.
+type labour struct {
+	began, ended time.Time
+	exit         *agent.Exit
+}
+
+// labours are the attempts of every run, by exec and endpoint.
+type labours struct {
+	mu sync.Mutex
+	by map[string][]labour
+}
+
+// state is that of a run of a killed exec whose attempts were these.
+func (l *labours) state(key string) events.TargetState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tries := l.by[key]
+	if len(tries) == 0 {
+		return events.StateSkipped
+	}
+	switch last := tries[len(tries)-1].exit; {
+	case last == nil:
+		return events.StateRunning
+	case last.Signal == "" && last.Code == 0:
+		return events.StateSucceeded
+	case last.Signal == "" && len(tries) == killAttempts:
+		return events.StateFailed
+	default:
+		return events.StateKilled
+	}
+}
+
+// requireEnded demands that nothing of a killed exec began after the endpoint was back, and that nothing of it runs any
+// more. It gives what the endpoint was doing then, as a place in posts; -1: nothing that an executor knows of.
+func (l *labours) requireEnded(w *theatre, x *rolloutExec, pc string, returned time.Time) int {
+	w.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tries := l.by[x.id+" "+pc]
+	for i, try := range tries {
+		require.False(w.t, try.began.After(returned), "%s began attempt %d of exec %s at %s, back since %s", pc, i+1, x.id, try.began, returned)
+		require.NotNil(w.t, try.exit, "%s still runs exec %s, back since %s", pc, x.id, returned)
+	}
+	if len(tries) == 0 {
+		return -1
+	}
+	switch last := tries[len(tries)-1]; {
+	case !last.ended.Before(returned):
+		return 0
+	case last.exit.Code != 0 && len(tries) < killAttempts:
+		return 1
+	default:
+		return -1
+	}
+}
+
+// labourer is the executor of one endpoint. Its scripts are words: short, long and fail.
+type labourer struct {
+	*labours
+	pc string
+}
+
+func (*labourer) Supports(string) bool { return true }
+
+func (x *labourer) Run(ctx context.Context, _ string, s agent.Script, env []string, _, _ io.Writer) (agent.Exit, error) {
+	i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, "KANADE_EXEC_ID=") })
+	if i < 0 {
+		return agent.Exit{}, errors.New("no exec id")
+	}
+	key := strings.TrimPrefix(env[i], "KANADE_EXEC_ID=") + " " + x.pc
+	x.mu.Lock()
+	n := len(x.by[key])
+	x.by[key] = append(x.by[key], labour{began: time.Now()})
+	x.mu.Unlock()
+	lasts, exit := 2*time.Second, agent.Exit{}
+	switch s.Body {
+	case "long":
+		lasts = time.Hour
+	case "fail":
+		exit.Code = 3
+	}
+	select {
+	case <-time.After(lasts):
+	case <-ctx.Done():
+		exit = agent.Exit{Signal: "kill"}
+	}
+	x.mu.Lock()
+	x.by[key][n].ended, x.by[key][n].exit = time.Now(), &exit
+	x.mu.Unlock()
+	return exit, nil
 }
 
 // TestProveTwoSchedulers lets two schedulers work at once, each of them stalled now and then for seconds in the middle of

@@ -3,6 +3,7 @@ package domain
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,20 +38,25 @@ func TestParseRecordedCommands(t *testing.T) {
 func TestJudge(t *testing.T) {
 	c := Command{Timeout: 30 * time.Second, SuccessCodes: []int{0, 3}}
 	code := func(n int) *int { return &n }
+	notStarted := fmt.Errorf("%w: no such directory", ErrNotStarted)
 	for name, x := range map[string]struct {
 		exit       Exit
 		err, cause error
 		want       Ending
 	}{
-		"zero":                 {Exit{}, nil, nil, Ending{State: events.StateSucceeded, ExitCode: code(0)}},
-		"a success code":       {Exit{Code: 3}, nil, nil, Ending{State: events.StateSucceeded, ExitCode: code(3)}},
-		"another":              {Exit{Code: 127}, nil, nil, Ending{State: events.StateFailed, ExitCode: code(127)}},
-		"timeout":              {Exit{Signal: "killed"}, nil, ErrTimeout, Ending{State: events.StateTimedOut, Reason: "timeout after 30s"}},
-		"kill":                 {Exit{Signal: "killed"}, nil, ErrKilled, Ending{State: events.StateKilled, Reason: "killed by remote signal"}},
-		"stop":                 {Exit{}, errors.New("context"), ErrStopped, Ending{State: events.StateKilled, Reason: "agent stopped"}},
-		"ended just before":    {Exit{Code: 1}, nil, ErrTimeout, Ending{State: events.StateFailed, ExitCode: code(1)}},
-		"somebody's signal":    {Exit{Signal: "killed"}, nil, nil, Ending{State: events.StateFailed, Reason: "ended by signal killed"}},
-		"could not be started": {Exit{}, errors.New("no such directory"), nil, Ending{State: events.StateFailed, Reason: "no such directory"}},
+		"zero":              {Exit{}, nil, nil, Ending{State: events.StateSucceeded, ExitCode: code(0)}},
+		"a success code":    {Exit{Code: 3}, nil, nil, Ending{State: events.StateSucceeded, ExitCode: code(3)}},
+		"another":           {Exit{Code: 127}, nil, nil, Ending{State: events.StateFailed, ExitCode: code(127)}},
+		"timeout":           {Exit{Signal: "killed"}, nil, ErrTimeout, Ending{State: events.StateTimedOut, Reason: "timeout after 30s"}},
+		"kill":              {Exit{Signal: "killed"}, nil, ErrKilled, Ending{State: events.StateKilled, Reason: "killed by remote signal"}},
+		"stop":              {Exit{}, errors.New("context"), ErrStopped, Ending{State: events.StateKilled, Reason: "agent stopped"}},
+		"ended just before": {Exit{Code: 1}, nil, ErrTimeout, Ending{State: events.StateFailed, ExitCode: code(1)}},
+		"somebody's signal": {Exit{Signal: "killed"}, nil, nil, Ending{State: events.StateFailed, Reason: "ended by signal killed"}},
+		"could not be started": {Exit{}, notStarted, nil, Ending{
+			State: events.StateFailed, Reason: events.ReasonNotStarted, Detail: "the script could not be started: no such directory",
+		}},
+		"killed before it was": {Exit{}, notStarted, ErrKilled, Ending{State: events.StateKilled, Reason: "killed by remote signal"}},
+		"lost sight of":        {Exit{}, errors.New("wait"), nil, Ending{State: events.StateFailed, Reason: "wait"}},
 	} {
 		require.Equal(t, x.want, c.Judge(x.exit, x.err, x.cause), name)
 	}

@@ -24,6 +24,8 @@ type Ending struct {
 	// ExitCode is nil when the script did not end by itself.
 	ExitCode *int
 	Reason   string
+	// Detail says events.ReasonNotStarted in words.
+	Detail string
 }
 
 // Lost is the ending of a run that was started and whose end nobody saw: it may have done anything, so it is not run
@@ -32,6 +34,10 @@ func Lost() Ending { return Ending{State: events.StateUnknown, Reason: "the agen
 
 // Judge says how an attempt has ended, from what the executor returned and the cause for which it was cut short (nil if
 // it was not). An attempt that ended by itself before the cause took effect has ended by itself.
+//
+// A script that could not be started has failed, and is no skip: the endpoint was asked for what it could not do, like a
+// directory that is not there, and has said that it begins. As a skip it would pass every budget, and a job that can run
+// nowhere would go on to the whole fleet.
 func (c Command) Judge(exit Exit, err, cause error) Ending {
 	if err == nil && exit.Signal == "" {
 		code := exit.Code
@@ -45,6 +51,8 @@ func (c Command) Judge(exit Exit, err, cause error) Ending {
 		return Ending{State: events.StateTimedOut, Reason: wire.TimeoutNote(uint64(c.Timeout / time.Second))}
 	case errors.Is(cause, ErrKilled), errors.Is(cause, ErrStopped):
 		return Ending{State: events.StateKilled, Reason: cause.Error()}
+	case errors.Is(err, ErrNotStarted):
+		return Ending{State: events.StateFailed, Reason: events.ReasonNotStarted, Detail: err.Error()}
 	case err != nil:
 		return Ending{State: events.StateFailed, Reason: err.Error()}
 	default:

@@ -35,13 +35,28 @@ type Gates struct {
 	ShellSupported bool
 }
 
+// Stopped is the skip of a command whose exec was stopped, in a word: killed, cancelled or halted.
+func Stopped(word events.Outcome) Skip {
+	return Skip{Reason: events.SkipReasonStopped, Detail: string(word)}
+}
+
+// Stale tells whether the command is skipped because it is strict and there is no connection for too long. Of the gates
+// only the clock and the connection are asked.
+func (c Command) Stale(g Gates) (Skip, bool) {
+	if c.FreshWithin == nil || g.Connected || g.Now.Sub(g.ConnectedAt) <= *c.FreshWithin {
+		return Skip{}, false
+	}
+	return Skip{wire.ExitStaleness, events.SkipReasonStale,
+		fmt.Sprintf("there is no connection, and the last one began at %s, longer ago than %s", stamp(g.ConnectedAt), *c.FreshWithin)}, true
+}
+
 // Decide tells whether the command is skipped: staleness, version pin, revocation, deadline, shell, identity, in this order.
 // Modes of staleness other than strict differ in nothing: pin and revocation are looked up live.
 func (c Command) Decide(g Gates) (Skip, bool) {
+	if skip, yes := c.Stale(g); yes {
+		return skip, true
+	}
 	switch {
-	case c.FreshWithin != nil && !g.Connected && g.Now.Sub(g.ConnectedAt) > *c.FreshWithin:
-		return Skip{wire.ExitStaleness, events.SkipReasonStale,
-			fmt.Sprintf("there is no connection, and the last one began at %s, longer ago than %s", stamp(g.ConnectedAt), *c.FreshWithin)}, true
 	case g.Current != "" && g.Current != c.Version:
 		return Skip{wire.ExitVersionPin, events.SkipReasonVersion,
 			fmt.Sprintf("version %s of job %s is not the current one, which is %s", c.Version, c.JobID, g.Current)}, true

@@ -71,7 +71,7 @@ func Finished(e Entry, end Ending, stdout, stderr events.Output, uploads []Uploa
 	} else {
 		m, err = fact(e, events.RunFinished{
 			Run: e.Run, StartedAt: e.StartedAt, FinishedAt: at.Own.UTC(), State: end.State, ExitCode: end.ExitCode,
-			Reason: end.Reason, Stdout: stdout, Stderr: stderr,
+			Reason: end.Reason, Detail: end.Detail, Stdout: stdout, Stderr: stderr,
 		}, at)
 	}
 	if err != nil {
@@ -116,6 +116,9 @@ func execResult(e Entry, end Ending, stdout, stderr events.Output, at Stamp) wir
 func note(e Entry, end Ending) string {
 	if end.State == events.StateKilled {
 		return wire.KilledNote(e.Run.ExecID)
+	}
+	if end.Detail != "" {
+		return end.Detail
 	}
 	return end.Reason
 }

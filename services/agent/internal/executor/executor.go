@@ -68,18 +68,18 @@ func (p *Processes) Run(
 ) (domain.Exit, error) {
 	shell, ok := p.shells[s.Shell]
 	if !ok {
-		return domain.Exit{}, fmt.Errorf("run script: shell %q is not on this system", s.Shell)
+		return domain.Exit{}, fmt.Errorf("%w: shell %q is not on this system", domain.ErrNotStarted, s.Shell)
 	}
 	cwd := directory(s.Cwd)
 	if cwd != "" {
 		// The system's own error would name the shell's program.
 		if info, err := os.Stat(cwd); err != nil || !info.IsDir() {
-			return domain.Exit{}, fmt.Errorf("run %s: no working directory %s", s.Shell, cwd)
+			return domain.Exit{}, fmt.Errorf("%w: there is no working directory %s", domain.ErrNotStarted, cwd)
 		}
 	}
 	file := filepath.Join(p.dir, name+shell.Ext)
 	if err := os.WriteFile(file, []byte(shell.Prefix+s.Body), 0o600); err != nil {
-		return domain.Exit{}, fmt.Errorf("write script: %w", err)
+		return domain.Exit{}, fmt.Errorf("%w: write it: %w", domain.ErrNotStarted, err)
 	}
 	defer os.Remove(file)
 
@@ -91,8 +91,11 @@ func (p *Processes) Run(
 		cmd.Stdin = strings.NewReader(s.Stdin)
 	}
 	killed, err := runGroup(cmd)
-	if cmd.ProcessState == nil {
-		return domain.Exit{}, fmt.Errorf("run %s: %w", s.Shell, err)
+	switch {
+	case cmd.Process == nil:
+		return domain.Exit{}, fmt.Errorf("%w: run %s: %w", domain.ErrNotStarted, s.Shell, err)
+	case cmd.ProcessState == nil:
+		return domain.Exit{}, fmt.Errorf("wait for %s: %w", s.Shell, err)
 	}
 	exit := exitOf(cmd.ProcessState)
 	if killed && exit.Signal == "" && exit.Code != 0 {

@@ -74,12 +74,14 @@ func resolve(t *testing.T, dir string) string {
 func TestCannotStart(t *testing.T) {
 	_, _, _, err := run(t, t.Context(), domain.Script{Body: "true", Cwd: "/no/such/directory"})
 	require.ErrorContains(t, err, "/no/such/directory")
+	require.ErrorIs(t, err, domain.ErrNotStarted)
 	_, _, _, err = run(t, t.Context(), domain.Script{Body: "true", Shell: "cmd"})
 	require.ErrorContains(t, err, `"cmd"`)
+	require.ErrorIs(t, err, domain.ErrNotStarted)
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, stdout, _, err := run(t, done, domain.Script{Body: "echo ran"})
-	require.Error(t, err)
+	require.ErrorIs(t, err, domain.ErrNotStarted)
 	require.Empty(t, stdout)
 }
 

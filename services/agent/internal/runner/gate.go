@@ -56,24 +56,3 @@ func (r *Runner) lookup(ctx context.Context, name, key string) string {
 	}
 	return string(v.Data)
 }
-
-// stopped asks, before something that has waited is started, whether its exec has ended meanwhile. The leader answers. It
-// is asked three times before it passes.
-func (r *Runner) stopped(ctx context.Context, c domain.Command) (domain.Skip, bool) {
-	if events.ValidID(c.ExecID) != nil {
-		return domain.Skip{}, false
-	}
-	for range 3 {
-		asking, cancel := context.WithTimeout(ctx, bucket.Timeout)
-		value, _, _, ok, err := r.Bus.GetView(asking, events.BucketExecStopped, c.ExecID)
-		cancel()
-		if err == nil {
-			return domain.Skip{Reason: events.SkipReasonStopped, Detail: string(value)}, ok
-		}
-		r.Logger.Warn("can't look up whether an exec has ended", "exec", c.ExecID, "error", err)
-		if !pause(ctx, time.Second) {
-			break
-		}
-	}
-	return domain.Skip{}, false
-}

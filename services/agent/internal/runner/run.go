@@ -3,16 +3,15 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"kanade/libs/events"
-	"kanade/libs/events/wire"
 	"kanade/services/agent/internal/capture"
 	"kanade/services/agent/internal/domain"
+	"kanade/services/agent/internal/ledger"
 	"kanade/services/agent/internal/script"
 )
 
@@ -74,17 +73,14 @@ func (r *Runner) run(ctx context.Context, t task, e domain.Entry, c domain.Comma
 	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { cancel(domain.ErrStopped) })()
-	if c.ExecID != "" && events.ValidID(c.ExecID) == nil {
-		// Heard from here on; what was said before is in the bucket.
-		kill, err := r.Bus.Conn().Subscribe(wire.SubjectKill(c.ExecID), func(*nats.Msg) { cancel(domain.ErrKilled) })
-		if err == nil {
-			defer kill.Unsubscribe()
-		}
-	}
+	defer r.hear(e, cancel)()
 	if t.late || time.Since(t.heard) > moment {
-		if skip, yes := r.stopped(ctx, c); yes {
+		if skip, yes := r.calledOff(running, c); yes {
 			return r.skip(ctx, e, skip)
 		}
+	}
+	if errors.Is(context.Cause(running), domain.ErrKilled) {
+		return r.skip(ctx, e, domain.Stopped(events.OutcomeKilled))
 	}
 	if ctx.Err() != nil {
 		return nil // it stays received
@@ -95,27 +91,44 @@ func (r *Runner) run(ctx context.Context, t task, e domain.Entry, c domain.Comma
 	if err != nil {
 		return err
 	}
-	if err := r.persist(ctx, func() error { return r.Ledger.Start(t.requestID, e.StartedAt, m) }); err != nil {
+	err = r.persist(ctx, func() error { return r.Ledger.Start(t.requestID, e.StartedAt, m) })
+	switch {
+	case errors.Is(err, ledger.ErrState):
+		return nil // called off in this moment
+	case err != nil:
 		return err
 	}
 	r.Metrics.Running.Inc()
 	defer r.Metrics.Running.Dec()
-	ending, out := r.attempts(running, e, c)
+	ending, out := r.attempts(running, cancel, e, c)
 	return r.finish(ctx, e, ending, out)
 }
 
-// attempts runs the script, again if its retry says so. Only the last attempt is reported.
-func (r *Runner) attempts(ctx context.Context, e domain.Entry, c domain.Command) (domain.Ending, outputs) {
+// attempts runs the script, again if its retry says so and its exec was not killed meanwhile. A cancelled or halted exec
+// lets go on what has begun, and the attempts of a run are one run: it has begun once, and has one end. Only the last
+// attempt is reported.
+func (r *Runner) attempts(
+	ctx context.Context, cancel context.CancelCauseFunc, e domain.Entry, c domain.Command,
+) (domain.Ending, outputs) {
+	ran := false
 	for attempt := 1; ; attempt++ {
 		stdout, stderr := capture.New(r.spool(e, "stdout")), capture.New(r.spool(e, "stderr"))
 		bounded, stop := context.WithTimeoutCause(ctx, c.Timeout, domain.ErrTimeout)
 		exit, err := r.Executor.Run(bounded, e.Run.ResultID, c.Script, environment(e, attempt), stdout, stderr)
 		ending := c.Judge(exit, err, context.Cause(bounded))
 		stop()
+		if ran = ran || !errors.Is(err, domain.ErrNotStarted); ran && ending.Reason == events.ReasonNotStarted {
+			ending.Reason, ending.Detail = fmt.Sprintf("attempt %d: %s", attempt, ending.Detail), ""
+		}
 		if c.Again(attempt, ending) && pause(ctx, c.Backoff) {
-			stdout.Discard()
-			stderr.Discard()
-			continue
+			if word, ok := r.ask(ctx, c.ExecID); ok && word == events.OutcomeKilled {
+				cancel(domain.ErrKilled)
+			}
+			if ctx.Err() == nil {
+				stdout.Discard()
+				stderr.Discard()
+				continue
+			}
 		}
 		if cause := context.Cause(ctx); cause != nil && c.Again(attempt, ending) {
 			ending = c.Judge(domain.Exit{Signal: "kill"}, nil, cause) // killed while it waited for the next attempt
@@ -167,6 +180,7 @@ func (r *Runner) finish(ctx context.Context, e domain.Entry, ending domain.Endin
 	return err
 }
 
+// skip ends a command that has not begun. One that has, or that has been skipped, stays as it is.
 func (r *Runner) skip(ctx context.Context, e domain.Entry, s domain.Skip) error {
 	if ctx.Err() != nil {
 		return nil
@@ -176,6 +190,9 @@ func (r *Runner) skip(ctx context.Context, e domain.Entry, s domain.Skip) error 
 		return err
 	}
 	err = r.persist(ctx, func() error { return r.Ledger.Finish(e.Run.RequestID, domain.EntryReceived, m) })
+	if errors.Is(err, ledger.ErrState) {
+		return nil
+	}
 	if err == nil {
 		r.Metrics.Skips.WithLabelValues(s.Reason).Inc()
 		r.Logger.Info("command skipped", "job", e.Run.JobID, "exec", e.Run.ExecID, "reason", s.Reason, "detail", s.Detail)

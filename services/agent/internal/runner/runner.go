@@ -10,6 +10,12 @@
 //
 // Commands begin in the order in which they were heard, at most Limit at once. One that waits for its jitter takes no
 // place.
+//
+// Stops. Whether an exec was killed, cancelled or halted is in the bucket exec_stopped. It is looked up before anything
+// begins that has waited, before every further attempt, and for all that waits or runs when the connection is back. Each
+// of them keeps what waits from beginning; only a kill ends what has begun, with the attempts that it has left. While the
+// broker can't be asked, commands begin and attempts go on, and the answer is heeded when there is one; only a command
+// whose staleness is strict does not begin once the connection has been gone for longer than it allows.
 package runner
 
 import (
@@ -19,6 +25,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
 	"kanade/services/agent/internal/domain"
@@ -48,10 +56,14 @@ type Config struct {
 type Runner struct {
 	Config
 	work sync.WaitGroup
+	// unanswered says that something goes on of which the broker could not say whether it was stopped.
+	unanswered chan struct{}
 
 	mu    sync.Mutex
 	queue []task
 	more  chan struct{}
+	// runs are the ways to end what has begun, or is about to begin, by request.
+	runs map[string]context.CancelCauseFunc
 }
 
 // task is a command in the queue; its body is in the ledger.
@@ -63,7 +75,11 @@ type task struct {
 }
 
 // New makes a runner; Recover, then Run.
-func New(c Config) *Runner { return &Runner{Config: c, more: make(chan struct{}, 1)} }
+func New(c Config) *Runner {
+	return &Runner{
+		Config: c, more: make(chan struct{}, 1), unanswered: make(chan struct{}, 1), runs: map[string]context.CancelCauseFunc{},
+	}
+}
 
 // Receive puts a command into the ledger and the queue, unless it is known. An error means that the ledger could not be
 // written. A message that is no command is logged and dropped: there is no run to report on.
@@ -123,6 +139,11 @@ func (r *Runner) Recover(ctx context.Context) error {
 // ledger.
 func (r *Runner) Run(ctx context.Context) error {
 	defer r.work.Wait()
+	connected := r.Bus.Conn().StatusChanged(nats.CONNECTED)
+	defer r.Bus.Conn().RemoveStatusListener(connected)
+	heeding, stop := context.WithCancel(ctx)
+	defer stop()
+	r.work.Go(func() { r.heed(heeding, connected) })
 	slots := make(chan struct{}, r.Limit)
 	for {
 		t, ok := r.pop()
@@ -135,9 +156,15 @@ func (r *Runner) Run(ctx context.Context) error {
 			continue
 		}
 		select {
-		case <-ctx.Done():
-			return nil
 		case slots <- struct{}{}:
+		default:
+			select {
+			case <-ctx.Done():
+				return nil
+			case slots <- struct{}{}:
+			}
+			t.late = true
+			r.queued()
 		}
 		r.work.Go(func() {
 			defer func() { <-slots }()
@@ -167,6 +194,15 @@ func (r *Runner) pop() (task, bool) {
 	t := r.queue[0]
 	r.queue = r.queue[1:]
 	return t, true
+}
+
+// queued notes that whatever is in the queue has waited for a place.
+func (r *Runner) queued() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.queue {
+		r.queue[i].late = true
+	}
 }
 
 // later puts a task back into the queue after a wait that takes no place.

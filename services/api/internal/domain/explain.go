@@ -35,7 +35,7 @@ type ExecFact struct {
 type RunReport struct {
 	// StartedAt and FinishedAt are by the endpoint's clock; FinishedAt is zero while it runs.
 	StartedAt, FinishedAt time.Time
-	// Detail says a skip in words.
+	// Detail says in words why it did not run.
 	Detail string
 	// Seq and At are the LOG sequence and the broker's time of the fact that ended it, of its start while it runs.
 	Seq uint64

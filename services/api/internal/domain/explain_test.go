@@ -126,6 +126,8 @@ func explainedCases() []explained {
 	soak := func(w *events.PlannedWave) { w.After, w.DelaySecs = true, 600 }
 	due := func(w *events.PlannedWave) { w.DueAt = dawn }
 	zero, three := 0, 3
+	notStarted := finished(events.StateFailed, nil, events.ReasonNotStarted)
+	notStarted.Detail = "the script could not be started: there is no working directory /data"
 	at := func(minute int) string { return moment(dawn.Add(time.Duration(minute) * time.Minute)) }
 	clock := "(by its own clock)"
 	ran := fmt.Sprintf("from %s to 2026-11-23 02:30:01 UTC %s", at(0), clock)
@@ -170,6 +172,8 @@ func explainedCases() []explained {
 
 		{"succeeded", runs(finished(events.StateSucceeded, &zero, "")), events.StateSucceeded, "", "It ran " + ran + " and succeeded with exit code 0."},
 		{"failed", runs(finished(events.StateFailed, &three, "")), events.StateFailed, "", "It ran " + ran + " and failed with exit code 3."},
+		{"not started", runs(notStarted), events.StateFailed, events.ReasonNotStarted,
+			"It did not run (the script could not be started: there is no working directory /data). That counts as a failure."},
 		{"failed without a code", runs(finished(events.StateFailed, nil, "no such shell")), events.StateFailed, "no such shell", "It ran " + ran + " and failed: no such shell."},
 		{"timed out", runs(finished(events.StateTimedOut, nil, "timeout after 30s")), events.StateTimedOut, "timeout after 30s", "It ran " + ran + " and was ended at its time limit of 30s."},
 		{"killed", runs(kill, finished(events.StateKilled, nil, "killed")), events.StateKilled, "killed", "It ran " + ran + " and was killed: killed. user:op killed the exec at " + at(7) + " (fills the disk)."},

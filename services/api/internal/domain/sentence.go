@@ -120,6 +120,8 @@ func (s *story) tellRun() {
 		return // its last word is not known, only that there was one
 	case settled(t):
 		kind, seq, at, text = "run.started.v1", s.Run.Seq, s.Run.At, "The endpoint began."
+	case t.Reason == events.ReasonNotStarted:
+		text = "The endpoint reported that it could not start the script."
 	default:
 		text = "The endpoint reported the end of its run: " + strings.ReplaceAll(string(t.State), "_", " ") + "."
 	}
@@ -255,6 +257,9 @@ func (s *story) judgeEnd() string {
 	case events.StateSucceeded:
 		return "It ran" + s.span() + " and succeeded" + code + "."
 	case events.StateFailed:
+		if s.Target.Reason == events.ReasonNotStarted {
+			return "It did not run" + s.detail() + ". That counts as a failure."
+		}
 		return "It ran" + s.span() + " and failed" + code + s.why() + "."
 	case events.StateTimedOut:
 		limit := ""
@@ -365,7 +370,7 @@ func (s *story) why() string {
 	return ": " + s.Target.Reason
 }
 
-// detail is what the endpoint said of a skip in words.
+// detail is what the endpoint said in words of why it did not run.
 func (s *story) detail() string {
 	if s.Run == nil {
 		return ""
