@@ -633,3 +633,24 @@ func TestCommandThatComesLate(t *testing.T) {
 		require.Empty(t, s.exec.bodies())
 	})
 }
+
+// Nothing begins after the deadline: not what has waited for its jitter, and no further attempt.
+func TestNothingBeginsAfterTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.deps.Jitter = func(n time.Duration) time.Duration { return n - time.Second }
+		s.start()
+		settle(time.Second)
+		deadline := time.Now().Add(time.Hour)
+		jitter := uint64(7200)
+		s.send(wire.SubjectCommandAll, command("waits", func(c *wire.Command) { c.JitterSecs, c.DeadlineAt = &jitter, &deadline }))
+		s.send(wire.SubjectCommandAll, command("retries", func(c *wire.Command) {
+			c.Script, c.DeadlineAt, c.Retry = "fail 1", &deadline, &wire.RetrySpec{Max: 5, BackoffSecs: 1500}
+		}))
+		settle(5 * time.Hour)
+		require.NotContains(t, s.kinds(), "waits:started")
+		require.Contains(t, s.kinds(), "waits:skipped=deadline_passed")
+		require.Contains(t, s.kinds(), "retries:finished=failed")
+		require.Equal(t, 3, s.exec.starts(), "at once, after 25 and after 50 minutes")
+	})
+}

@@ -135,18 +135,19 @@ func deadlineOf(req events.ExecRequested, plan *catalog.Plan) *time.Time {
 	return plan.DeadlineAt
 }
 
-// Keep is how long after its wave a command waits for an endpoint that is away: the plan's expires_after, KeepCommands
-// when it says nothing, 0 for an exec with a deadline.
+// Keep is how long after its wave the last endpoint may start: as long as a command waits for one that is away (the plan's
+// expires_after, KeepCommands when it says nothing), and then its jitter. 0 for an exec with a deadline.
 func Keep(req events.ExecRequested, plan *catalog.Plan) time.Duration {
 	if deadlineOf(req, plan) != nil {
 		return 0
 	}
+	keep := KeepCommands
 	if plan.ExpiresAfter != nil {
 		if d, err := plan.ExpiresAfter.Parse(); err == nil && d > 0 {
-			return d
+			keep = d
 		}
 	}
-	return KeepCommands
+	return min(keep, distant) + time.Duration(min(JitterSecs(plan), uint64(distant/time.Second)))*time.Second
 }
 
 // Bound is how long it takes at most from the moment at which an endpoint has a command to its answer: jitter, every

@@ -87,7 +87,7 @@ func TestPlanTimes(t *testing.T) {
 		"deadline":              {deadline: &deadline, start: time.Hour},
 		"deadline and the plan": {plan: catalog.Plan{ExpiresAfter: &short}, deadline: &deadline, start: time.Hour},
 		"expires after":         {plan: catalog.Plan{ExpiresAfter: &short}, start: 5 * minute},
-		"jitter":                {plan: catalog.Plan{ExpiresAfter: &short, Jitter: &jitter}, start: 5 * minute, lasts: 10 * minute},
+		"jitter":                {plan: catalog.Plan{ExpiresAfter: &short, Jitter: &jitter}, start: 15 * minute, lasts: 10 * minute},
 		"retry":                 {plan: catalog.Plan{ExpiresAfter: &short}, retry: &events.Retry{Max: 2, BackoffSecs: 60}, start: 5 * minute, lasts: 3 * minute},
 		"a later wave":          {plan: catalog.Plan{ExpiresAfter: &short, Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{Delay: "1h"}, "b"))}, start: 65 * minute},
 		"after the one before": {
@@ -97,7 +97,7 @@ func TestPlanTimes(t *testing.T) {
 		"after, twice, with jitter": {
 			plan: catalog.Plan{ExpiresAfter: &short, Jitter: &jitter, Rollout: waves(
 				pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{After: "previous", Delay: "10m"}, "b"), pcs(catalog.Wave{After: "previous"}, "c"))},
-			start: 15*minute + 2*(10*minute+30*time.Second+fanout.ExpirySlack), lasts: 10 * minute,
+			start: 25*minute + 2*(10*minute+30*time.Second+fanout.ExpirySlack), lasts: 10 * minute,
 		},
 		"pause": {
 			plan:  catalog.Plan{ExpiresAfter: &short, Rollout: waves(pcs(catalog.Wave{}, "a"), pcs(catalog.Wave{Delay: "1m", Pause: true}, "b"))},

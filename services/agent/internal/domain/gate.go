@@ -50,6 +50,14 @@ func (c Command) Stale(g Gates) (Skip, bool) {
 		fmt.Sprintf("there is no connection, and the last one began at %s, longer ago than %s", stamp(g.ConnectedAt), *c.FreshWithin)}, true
 }
 
+// Overdue tells whether the command is skipped because its deadline has passed, by the endpoint's clock.
+func (c Command) Overdue(now time.Time) (Skip, bool) {
+	if c.Deadline == nil || !now.After(*c.Deadline) {
+		return Skip{}, false
+	}
+	return Skip{wire.ExitDeadline, events.SkipReasonDeadline, fmt.Sprintf("it is %s, the deadline was %s", stamp(now), stamp(*c.Deadline))}, true
+}
+
 // Decide tells whether the command is skipped: staleness, version pin, revocation, deadline, shell, identity, in this order.
 // Modes of staleness other than strict differ in nothing: pin and revocation are looked up live.
 func (c Command) Decide(g Gates) (Skip, bool) {
@@ -62,9 +70,11 @@ func (c Command) Decide(g Gates) (Skip, bool) {
 			fmt.Sprintf("version %s of job %s is not the current one, which is %s", c.Version, c.JobID, g.Current)}, true
 	case g.Status == StatusRevoked:
 		return Skip{wire.ExitRevoked, events.SkipReasonRevoked, fmt.Sprintf("job %s is revoked", c.JobID)}, true
-	case c.Deadline != nil && g.Now.After(*c.Deadline):
-		return Skip{wire.ExitDeadline, events.SkipReasonDeadline,
-			fmt.Sprintf("it is %s, the deadline was %s", stamp(g.Now), stamp(*c.Deadline))}, true
+	}
+	if skip, yes := c.Overdue(g.Now); yes {
+		return skip, true
+	}
+	switch {
 	case !g.ShellSupported:
 		return Skip{0, events.SkipReasonShell, fmt.Sprintf("shell %q is not on this system", c.Script.Shell)}, true
 	case c.Script.RunAs != string(wire.RunAsSystem):

@@ -79,6 +79,9 @@ func (r *Runner) run(ctx context.Context, t task, e domain.Entry, c domain.Comma
 			return r.skip(ctx, e, skip)
 		}
 	}
+	if skip, yes := c.Overdue(time.Now()); yes { // while it waited
+		return r.skip(ctx, e, skip)
+	}
 	if errors.Is(context.Cause(running), domain.ErrKilled) {
 		return r.skip(ctx, e, domain.Stopped(events.OutcomeKilled))
 	}
@@ -105,8 +108,8 @@ func (r *Runner) run(ctx context.Context, t task, e domain.Entry, c domain.Comma
 }
 
 // attempts runs the script, again if its retry says so and its exec was not killed meanwhile. A cancelled or halted exec
-// lets go on what has begun, and the attempts of a run are one run: it has begun once, and has one end. Only the last
-// attempt is reported.
+// lets go on what has begun, and the attempts of a run are one run: it has begun once, and has one end. No attempt begins
+// after the deadline. Only the last one is reported.
 func (r *Runner) attempts(
 	ctx context.Context, cancel context.CancelCauseFunc, e domain.Entry, c domain.Command,
 ) (domain.Ending, outputs) {
@@ -123,6 +126,9 @@ func (r *Runner) attempts(
 		if c.Again(attempt, ending) && pause(ctx, c.Backoff) {
 			if word, ok := r.ask(ctx, c.ExecID); ok && word == events.OutcomeKilled {
 				cancel(domain.ErrKilled)
+			}
+			if _, overdue := c.Overdue(time.Now()); overdue {
+				return ending, r.collect(e, stdout, stderr)
 			}
 			if ctx.Err() == nil {
 				stdout.Discard()
