@@ -185,15 +185,21 @@ func (b *Bus) retried(ctx context.Context, seq uint64) (*Retried, error) {
 // is appended once, however often and by whomever it is retried. again says that it had been retried before, and seq is
 // then the copy's all the same. Errors: ErrLogFull, ErrUnavailable; after both it may be tried again.
 func (b *Bus) RetryLetter(ctx context.Context, l Letter, actor string) (seq uint64, again bool, err error) {
-	fail := func(err error) (uint64, bool, error) { return 0, false, fmt.Errorf("retry dead letter %d: %w", l.Seq, err) }
+	fail := func(err error) (uint64, bool, error) {
+		return 0, false, fmt.Errorf("retry dead letter %d: %w", l.Seq, err)
+	}
 	id := events.DeriveID("DEAD", strconv.FormatUint(l.Seq, 10), l.ParkedAt.Format(time.RFC3339Nano))
 	before, again, err := b.noteRetry(ctx, l, actor)
 	if err != nil {
 		return fail(err)
 	}
 	if again {
-		if seq, err := b.appended(ctx, l.Message.Subject, id, before.after); err != nil || seq > 0 {
-			return seq, true, err
+		seq, err := b.appended(ctx, l.Message.Subject, id, before.after)
+		if err != nil {
+			return fail(err)
+		}
+		if seq > 0 {
+			return seq, true, nil
 		}
 	}
 	m := &nats.Msg{Subject: l.Message.Subject, Header: nats.Header{}, Data: l.Message.Data}

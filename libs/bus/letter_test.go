@@ -206,7 +206,7 @@ func TestRetryAppendsOnce(t *testing.T) {
 				require.False(t, strings.HasPrefix(name, "Kanade-Dead-"), name)
 			}
 			retried := letter(t, b, last).Retried
-			require.Equal(t, copied.Header[bus.HeaderRetryActor], []string{retried.Actor})
+			require.Equal(t, []string{retried.Actor}, copied.Header[bus.HeaderRetryActor])
 			require.WithinDuration(t, time.Now().Add(-3*time.Hour), retried.At, time.Minute)
 		}
 	})
