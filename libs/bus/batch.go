@@ -17,6 +17,15 @@ import (
 // time is up or the connection is gone, and a reader would take the half for the whole, or nothing for "there is nothing".
 // A lost connection ends it at once, with ErrUnavailable. Without a deadline in ctx it may take DefaultTimeout.
 func (b *Bus) Batch(ctx context.Context, stream string, limit int, opts ...jetstreamext.GetBatchOpt) iter.Seq2[*jetstream.RawStreamMsg, error] {
+	return b.direct(ctx, func(ctx context.Context) (iter.Seq2[*jetstream.RawStreamMsg, error], error) {
+		return jetstreamext.GetBatch(ctx, b.js, stream, limit, opts...)
+	})
+}
+
+// direct reads what a direct get for many messages answers, as Batch does.
+func (b *Bus) direct(
+	ctx context.Context, get func(context.Context) (iter.Seq2[*jetstream.RawStreamMsg, error], error),
+) iter.Seq2[*jetstream.RawStreamMsg, error] {
 	return func(yield func(*jetstream.RawStreamMsg, error) bool) {
 		session, release, err := b.ready(ctx)
 		if err != nil {
@@ -24,7 +33,7 @@ func (b *Bus) Batch(ctx context.Context, stream string, limit int, opts ...jetst
 			return
 		}
 		defer release()
-		messages, err := jetstreamext.GetBatch(session, b.js, stream, limit, opts...)
+		messages, err := get(session)
 		if err != nil {
 			yield(nil, unavailable(err))
 			return

@@ -65,8 +65,10 @@ func newMetrics(reg prometheus.Registerer, b *Bus) (*metrics, error) {
 			}
 			return 0
 		}),
-		&timersCollector{bus: b, desc: prometheus.NewDesc("kanade_timers_outstanding",
+		&streamCollector{bus: b, stream: events.StreamTimers, desc: prometheus.NewDesc("kanade_timers_outstanding",
 			"Timers that wait or are due and not handled yet.", nil, labels)},
+		&streamCollector{bus: b, stream: events.StreamDead, except: retriedPrefix + "*", desc: prometheus.NewDesc("kanade_dead_letters",
+			"Messages that lie in DEAD, retried or not.", nil, labels)},
 	} {
 		if err := reg.Register(c); err != nil {
 			m.close()
@@ -117,23 +119,36 @@ func (m *metrics) appended(err error) {
 	m.appends.WithLabelValues(outcome).Inc()
 }
 
-// timersCollector asks the broker when somebody scrapes, and says nothing if it does not answer within a second.
-type timersCollector struct {
-	bus  *Bus
-	desc *prometheus.Desc
+// streamCollector counts the messages of a stream when somebody scrapes, but for those on some subjects, and says nothing
+// if the broker does not answer within a second.
+type streamCollector struct {
+	bus    *Bus
+	stream string
+	// except is a subject with wildcards; empty: everything counts.
+	except string
+	desc   *prometheus.Desc
 }
 
-func (c *timersCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+func (c *streamCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
 
-func (c *timersCollector) Collect(out chan<- prometheus.Metric) {
+func (c *streamCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	request := struct {
+		Filter string `json:"subjects_filter,omitempty"`
+	}{c.except}
 	var info struct {
 		State struct {
-			Messages uint64 `json:"messages"`
+			Messages uint64            `json:"messages"`
+			Subjects map[string]uint64 `json:"subjects"`
 		} `json:"state"`
 	}
-	if c.bus.api(ctx, "STREAM.INFO."+events.StreamTimers, struct{}{}, &info) == nil {
-		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(info.State.Messages))
+	if c.bus.api(ctx, "STREAM.INFO."+c.stream, request, &info) != nil {
+		return
 	}
+	n := info.State.Messages
+	for _, excepted := range info.State.Subjects {
+		n -= min(n, excepted)
+	}
+	out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n))
 }

@@ -438,6 +438,7 @@ func TestMetrics(t *testing.T) {
 			"kanade_handler_duration_seconds work parked": 1, "kanade_parked_messages_total work": 1,
 			"kanade_broker_connected one": 1, "kanade_broker_connected two": 1,
 			"kanade_timers_outstanding one": 1, "kanade_timers_outstanding two": 1,
+			"kanade_dead_letters one": 1, "kanade_dead_letters two": 1,
 		}, got)
 		for _, b := range buses {
 			b.Close()

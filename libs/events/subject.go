@@ -134,3 +134,10 @@ func FactFilter(a Aggregate, fact string) string {
 func FactSubject(a Aggregate, id, fact string) string {
 	return prefixEvents + string(a) + "." + Escape(id) + "." + fact
 }
+
+// IsRunSubject says whether a subject of the log holds what endpoints report of runs: agents of ours, or old ones. Such
+// facts stand in no aggregate's order, and readers take them late, twice and in any order.
+func IsRunSubject(subject string) bool {
+	return strings.HasPrefix(subject, prefixEvents+string(AggregateRun)+".") ||
+		strings.HasPrefix(subject, PrefixStarted) || strings.HasPrefix(subject, PrefixResults)
+}

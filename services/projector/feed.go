@@ -141,6 +141,7 @@ func (f *feed) progress(sequence uint64) {
 	defer f.mu.Unlock()
 	f.applied, f.failing = max(f.applied, sequence), nil
 	f.metrics.sequence(f.stream, f.applied)
+	f.metrics.stalls(f.stream, false)
 }
 
 // fail keeps what hinders the feed, and says it once for as long as it stays the same.
@@ -151,17 +152,21 @@ func (f *feed) fail(message string, err error) {
 		f.logger.Warn(message, "error", err)
 	}
 	f.failing = err
+	f.metrics.stalls(f.stream, true)
 }
 
-// lag is how many sequence numbers the stream is ahead, asked of its leader, or why that is not known or not getting
-// less.
+// hindrance is why the lag is not getting less; nil while it may.
+func (f *feed) hindrance() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failing
+}
+
+// lag is how many sequence numbers the stream is ahead, asked of its leader, or why that is not known.
 func (f *feed) lag(ctx context.Context) (applied, lag uint64, err error) {
 	last, err := f.bus.LastSeq(ctx, f.stream)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil {
-		err = f.failing
-	}
 	return f.applied, last - min(last, f.applied), err
 }
 

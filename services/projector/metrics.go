@@ -19,6 +19,7 @@ type metrics struct {
 	size     *prometheus.HistogramVec
 	duration *prometheus.HistogramVec
 	parked   *prometheus.CounterVec
+	stalled  *prometheus.GaugeVec
 	lags     []prometheus.Collector
 }
 
@@ -38,6 +39,9 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kanade_projector_poison_total", Help: "Messages that could not be decoded and were parked in DEAD.",
 		}, stream),
+		stalled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "kanade_projector_stalled", Help: "1 while the disk or the broker refuses and the projector stays where it is, trying again.",
+		}, stream),
 	}
 	for _, c := range m.collectors() {
 		if err := m.registry.Register(c); err != nil {
@@ -49,7 +53,7 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked}, m.lags...)
+	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled}, m.lags...)
 }
 
 // watch makes the gauge of a feed's lag, which asks the broker whenever it is read; NaN while nobody knows.
@@ -86,3 +90,11 @@ func (m *metrics) applied(stream string, messages, poison int, d time.Duration) 
 }
 
 func (m *metrics) sequence(stream string, n uint64) { m.at.WithLabelValues(stream).Set(float64(n)) }
+
+func (m *metrics) stalls(stream string, is bool) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	m.stalled.WithLabelValues(stream).Set(value)
+}

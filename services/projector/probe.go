@@ -19,6 +19,9 @@ func readiness(ctx context.Context, feeds []*feed) ([]position, bool) {
 	positions := make([]position, len(feeds))
 	for i, f := range feeds {
 		applied, lag, err := f.lag(ctx)
+		if err == nil {
+			err = f.hindrance()
+		}
 		positions[i] = position{Stream: f.stream, Applied: applied, Lag: lag}
 		if err != nil {
 			positions[i].Error = err.Error()

@@ -44,6 +44,7 @@ type grammar struct {
 	Group      groupCmd      `cmd:"" help:"Groups of endpoints."`
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
+	Dead       deadCmd       `cmd:"" help:"Messages that could not be processed."`
 	Broker     brokerCmd     `cmd:"" help:"Run the embedded broker alone."`
 	Completion completionCmd `cmd:"" help:"Print the lines that teach a shell to complete kanade."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

@@ -266,3 +266,34 @@ type Due struct {
 	Local string    `json:"local"`
 	Note  string    `json:"note"`
 }
+
+// Letter is a row of GET /api/dead; of GET /api/dead/{seq} with Headers, Body and Encoding.
+type Letter struct {
+	// Sequence is its place in DEAD, Stream and StreamSequence that of the message.
+	Sequence       uint64    `json:"sequence"`
+	ParkedAt       time.Time `json:"parked_at"`
+	Handler        string    `json:"handler"`
+	Reason         string    `json:"reason"`
+	Stream         string    `json:"stream"`
+	StreamSequence uint64    `json:"stream_sequence"`
+	Subject        string    `json:"subject"`
+	// Size of the body in bytes; nil where it was too large to be kept.
+	Size      *int       `json:"size"`
+	RetriedAt *time.Time `json:"retried_at"`
+	RetriedBy string     `json:"retried_by"`
+	// RetryRefused is why a retry is refused; empty where it is not.
+	RetryRefused string            `json:"retry_refused"`
+	Headers      map[string]string `json:"headers"`
+	// Body is nil where it was too large to be kept and has gone. Encoding is text or base64.
+	Body     *string `json:"body"`
+	Encoding string  `json:"encoding"`
+}
+
+// Retried answers POST /api/dead/{seq}/retry.
+type Retried struct {
+	DeadSequence uint64 `json:"dead_sequence"`
+	// Sequence is where in LOG the message is.
+	Sequence uint64 `json:"sequence"`
+	// Again: it had been retried before.
+	Again bool `json:"again"`
+}

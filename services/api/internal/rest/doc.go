@@ -10,6 +10,8 @@
 //   - A write answers Kanade-Sequence, the LOG sequence of what it left. A read answers Kanade-Applied-Sequence and
 //     Kanade-Applied-At, how far the read model is, and waits up to five seconds for the Kanade-Min-Sequence that it is
 //     given. A script object is no fact of the log: its writes answer no sequence and its reads the store.
+//     Dead letters are read from their stream; a retry answers the sequence of the message that it appended, with a key or
+//     without one always the same.
 //   - A write takes an Idempotency-Key: the same request under the same key is done once and answered with what it left;
 //     another one under that key is refused. Without a key, what is so already changes nothing.
 //   - Lists are bare arrays. Times are RFC 3339 in UTC.

@@ -122,6 +122,10 @@ func (s *server) routes() []route {
 		{"/api/schedules/{id}/ticks", methods{get: read(s.listTicks)}},
 		{"/api/schedules/{id}/preview", methods{get: read(s.previewSchedule)}},
 
+		{"/api/dead", methods{get: s.listDead}},
+		{"/api/dead/{seq}", methods{get: s.getDead}},
+		{"/api/dead/{seq}/retry", methods{post: s.retryDead}},
+
 		{"/api/events/stream", methods{get: s.streamEvents}},
 	}
 }
