@@ -106,10 +106,14 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 }
 
 // look opens what is there, forgets what has gone, and moves to the slot that is furthest; to another one only if that
-// is further than the present one.
+// is further than the present one. Of a slot's files the one that was served last counts.
 func (r *Reader) look(ctx context.Context) error {
 	r.looked = time.Now()
-	paths, err := modelFiles(r.dir)
+	slots, err := slotsIn(r.dir)
+	if err != nil {
+		return err
+	}
+	paths, err := modelFiles(slots...)
 	if err != nil {
 		return err
 	}
@@ -118,8 +122,7 @@ func (r *Reader) look(ctx context.Context) error {
 			_ = r.drop(path)
 		}
 	}
-	var best *slotFile
-	var furthest uint64
+	served := map[string]*slotFile{}
 	for _, path := range paths {
 		s := r.slots[path]
 		if s == nil {
@@ -128,14 +131,22 @@ func (r *Reader) look(ctx context.Context) error {
 			}
 			r.slots[path] = s
 		}
-		at, err := s.applied(ctx)
-		switch {
+		switch err := s.look(ctx); {
 		case err != nil && ctx.Err() != nil:
 			return fmt.Errorf("look for a read model in %s: %w", r.dir, ctx.Err())
 		case err != nil: // Half made, or broken: not one to ask; the next look opens it anew.
 			_ = r.drop(path)
-		case best == nil || at > furthest || at == furthest && s == r.current:
-			best, furthest = s, at
+		case s.generation > 0:
+			slot := filepath.Dir(path)
+			if other := served[slot]; other == nil || s.generation > other.generation {
+				served[slot] = s
+			}
+		}
+	}
+	var best *slotFile
+	for _, s := range served {
+		if best == nil || s.sequence > best.sequence || s.sequence == best.sequence && s == r.current {
+			best = s
 		}
 	}
 	r.current = best
