@@ -127,6 +127,21 @@ func (s *Slot) Build(ctx context.Context) (*Writer, error) {
 	return s.open(ctx, filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db"))
 }
 
+// Keep removes every file of this schema in the slot but the writer's own.
+func (s *Slot) Keep(w *Writer) error {
+	paths, err := modelFiles(s.path)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range paths {
+		if path != w.path {
+			errs = append(errs, removeModel(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // modelPrefix begins the name of every file of this version's schema.
 func modelPrefix() string { return "model-" + SchemaHash()[:12] + "-" }
 

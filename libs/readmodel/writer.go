@@ -72,7 +72,11 @@ func (w *Writer) open(ctx context.Context) (err error) {
 }
 
 // Served reports whether readers are given the file.
-func (w *Writer) Served() bool { return w.generation > 0 }
+func (w *Writer) Served() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.generation > 0
+}
 
 // Serve gives the file to readers, in place of those of the slot that were served before. What is served is served for
 // ever.
@@ -81,9 +85,9 @@ func (w *Writer) Serve(ctx context.Context) error {
 		return nil
 	}
 	last, err := w.lastServed(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err == nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
 		_, err = w.db.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", last+1))
 	}
 	if err != nil {
@@ -115,7 +119,7 @@ func (w *Writer) lastServed(ctx context.Context) (last int, err error) {
 // Remove closes the file and deletes it.
 func (w *Writer) Remove() error { return errors.Join(w.Close(), removeModel(w.path)) }
 
-// Close ends the use of the file. Nothing is lost without it.
+// Close ends the use of the file, and of the Writer. Nothing is lost without it. Closing twice is fine.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,6 +136,7 @@ func (w *Writer) Close() error {
 	if w.slot != nil {
 		errs = append(errs, w.slot.Close())
 	}
+	w.db, w.pool, w.slot = nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close read model %s: %w", w.path, err)
 	}
