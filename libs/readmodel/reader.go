@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +68,41 @@ func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, er
 		return 0, time.Time{}, nil
 	}
 	return c.Sequence, c.At, err
+}
+
+// SlotState is one slot's file as a Reader sees it.
+type SlotState struct {
+	// Slot is its name, File the path of the file.
+	Slot, File string
+	// Served: queries may be answered from it. One that is not is being built. Asked: they are at present.
+	Served, Asked bool
+	// Sequence is how far the LOG is applied, and At when the broker stored that message.
+	Sequence uint64
+	At       time.Time
+}
+
+// Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
+// one that is built to take its place.
+func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.look(ctx); err != nil {
+		return nil, err
+	}
+	states := make([]SlotState, 0, len(r.slots))
+	for _, path := range slices.Sorted(maps.Keys(r.slots)) {
+		s := r.slots[path]
+		found, err := queryRows(ctx, s.db, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", path, err)
+		}
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current}
+		if len(found) > 0 {
+			state.Sequence, state.At = found[0].Sequence, found[0].At
+		}
+		states = append(states, state)
+	}
+	return states, nil
 }
 
 func scanCheckpoint(scan func(...any) error) (c Checkpoint, err error) { return c, scan(c.fields()...) }

@@ -122,6 +122,10 @@ func (s *server) routes() []route {
 		{"/api/schedules/{id}/ticks", methods{get: read(s.listTicks)}},
 		{"/api/schedules/{id}/preview", methods{get: read(s.previewSchedule)}},
 
+		{"/api/read-model", methods{get: s.getReadModel}},
+		{"/api/read-model/verify", methods{post: s.checkReadModel(false)}},
+		{"/api/read-model/rebuild", methods{post: s.checkReadModel(true)}},
+
 		{"/api/events/stream", methods{get: s.streamEvents}},
 	}
 }
