@@ -36,7 +36,8 @@ type Reader struct {
 	dir string
 
 	mu      sync.Mutex
-	slots   map[string]*slotFile
+	slots   map[string]*slotFile // by path
+	served  map[string]*slotFile // by directory: the one that was served last
 	current *slotFile
 	looked  time.Time
 }
@@ -92,6 +93,9 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 	states := make([]SlotState, 0, len(r.slots))
 	for _, path := range slices.Sorted(maps.Keys(r.slots)) {
 		s := r.slots[path]
+		if s.generation > 0 && r.served[filepath.Dir(path)] != s {
+			continue // it was replaced, and is about to go
+		}
 		found, err := queryRows(ctx, s.db, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
@@ -159,7 +163,7 @@ func (r *Reader) look(ctx context.Context) error {
 			_ = r.drop(path)
 		}
 	}
-	served := map[string]*slotFile{}
+	r.served = map[string]*slotFile{}
 	for _, path := range paths {
 		s := r.slots[path]
 		if s == nil {
@@ -175,13 +179,13 @@ func (r *Reader) look(ctx context.Context) error {
 			_ = r.drop(path)
 		case s.generation > 0:
 			slot := filepath.Dir(path)
-			if other := served[slot]; other == nil || s.generation > other.generation {
-				served[slot] = s
+			if other := r.served[slot]; other == nil || s.generation > other.generation {
+				r.served[slot] = s
 			}
 		}
 	}
 	var best *slotFile
-	for _, s := range served {
+	for _, s := range r.served {
 		if best == nil || s.sequence > best.sequence || s.sequence == best.sequence && s == r.current {
 			best = s
 		}
