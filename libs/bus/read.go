@@ -112,6 +112,15 @@ func (b *Bus) Get(ctx context.Context, stream string, seq uint64) (RawMsg, bool,
 	return m, ok, nil
 }
 
+// Next reads the first message of a stream from a sequence on, from the stream's leader; false if there is none.
+func (b *Bus) Next(ctx context.Context, stream string, from uint64) (RawMsg, bool, error) {
+	m, ok, err := b.getRaw(ctx, stream, getRequest{Seq: from, NextFor: ">"})
+	if err != nil {
+		return RawMsg{}, false, fmt.Errorf("read %s from %d: %w", stream, from, err)
+	}
+	return m, ok, nil
+}
+
 // LastSeq is the stream's last sequence, from its leader; 0 for a stream that never held anything.
 func (b *Bus) LastSeq(ctx context.Context, stream string) (uint64, error) {
 	_, last, err := b.bounds(ctx, stream)

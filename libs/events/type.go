@@ -89,5 +89,7 @@ var registry = []TypeInfo{
 	typeOf("agent", "The script is about to be started.", sampleRunStarted),
 	typeOf("agent", "The run has ended, however. State `unknown`: the agent died while it ran, and it is not run again.", sampleRunFinished),
 	typeOf("agent", "The endpoint does not run the command, and says why.", sampleRunSkipped),
+	typeOf("api", "Somebody asked for the read model's copies to be held against the log, or to be built anew from it.", sampleCheckRequested),
+	typeOf("projector", "One copy of the read model was held against the log: what differed, and whether it was replaced.", sampleChecked),
 	typeOf("scheduler", "What holds for the whole installation: the zone that `local` means.", sampleInstallationSaved),
 }

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +36,8 @@ type Reader struct {
 	dir string
 
 	mu      sync.Mutex
-	slots   map[string]*slotFile
+	slots   map[string]*slotFile // by path
+	served  map[string]*slotFile // by directory: the one that was served last
 	current *slotFile
 	looked  time.Time
 }
@@ -66,6 +69,44 @@ func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, er
 		return 0, time.Time{}, nil
 	}
 	return c.Sequence, c.At, err
+}
+
+// SlotState is one slot's file as a Reader sees it.
+type SlotState struct {
+	// Slot is its name, File the path of the file.
+	Slot, File string
+	// Served: queries may be answered from it. One that is not is being built. Asked: they are at present.
+	Served, Asked bool
+	// Sequence is how far the LOG is applied, and At when the broker stored that message.
+	Sequence uint64
+	At       time.Time
+}
+
+// Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
+// one that is built to take its place.
+func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.look(ctx); err != nil {
+		return nil, err
+	}
+	states := make([]SlotState, 0, len(r.slots))
+	for _, path := range slices.Sorted(maps.Keys(r.slots)) {
+		s := r.slots[path]
+		if s.generation > 0 && r.served[filepath.Dir(path)] != s {
+			continue // it was replaced, and is about to go
+		}
+		found, err := queryRows(ctx, s.db, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", path, err)
+		}
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current}
+		if len(found) > 0 {
+			state.Sequence, state.At = found[0].Sequence, found[0].At
+		}
+		states = append(states, state)
+	}
+	return states, nil
 }
 
 func scanCheckpoint(scan func(...any) error) (c Checkpoint, err error) { return c, scan(c.fields()...) }
@@ -106,10 +147,14 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 }
 
 // look opens what is there, forgets what has gone, and moves to the slot that is furthest; to another one only if that
-// is further than the present one.
+// is further than the present one. Of a slot's files the one that was served last counts.
 func (r *Reader) look(ctx context.Context) error {
 	r.looked = time.Now()
-	paths, err := modelFiles(r.dir)
+	slots, err := slotsIn(r.dir)
+	if err != nil {
+		return err
+	}
+	paths, err := modelFiles(slots...)
 	if err != nil {
 		return err
 	}
@@ -118,8 +163,7 @@ func (r *Reader) look(ctx context.Context) error {
 			_ = r.drop(path)
 		}
 	}
-	var best *slotFile
-	var furthest uint64
+	r.served = map[string]*slotFile{}
 	for _, path := range paths {
 		s := r.slots[path]
 		if s == nil {
@@ -128,14 +172,22 @@ func (r *Reader) look(ctx context.Context) error {
 			}
 			r.slots[path] = s
 		}
-		at, err := s.applied(ctx)
-		switch {
+		switch err := s.look(ctx); {
 		case err != nil && ctx.Err() != nil:
 			return fmt.Errorf("look for a read model in %s: %w", r.dir, ctx.Err())
 		case err != nil: // Half made, or broken: not one to ask; the next look opens it anew.
 			_ = r.drop(path)
-		case best == nil || at > furthest || at == furthest && s == r.current:
-			best, furthest = s, at
+		case s.generation > 0:
+			slot := filepath.Dir(path)
+			if other := r.served[slot]; other == nil || s.generation > other.generation {
+				r.served[slot] = s
+			}
+		}
+	}
+	var best *slotFile
+	for _, s := range r.served {
+		if best == nil || s.sequence > best.sequence || s.sequence == best.sequence && s == r.current {
+			best = s
 		}
 	}
 	r.current = best

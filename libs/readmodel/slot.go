@@ -11,12 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // The driver "sqlite".
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"kanade/libs/events"
 )
@@ -38,52 +38,158 @@ func dsn(path, params string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: params}).String()
 }
 
-// claimSlot makes and locks the first free slot under dir. The lock ends with the process at the latest.
-func claimSlot(dir string) (string, *flock.Flock, error) {
+// Slot is a directory of read models that one process owns, by a file lock: nobody else writes the files in it. Of the
+// files of this version's schema, readers are given the one that was served last.
+type Slot struct {
+	path string
+	lock *flock.Flock
+}
+
+// ClaimSlot makes and locks the first free slot under dir, which is made if need be. The lock ends with Close, at the
+// latest with the process.
+func ClaimSlot(dir string) (*Slot, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("claim a slot in %s: %w", dir, err)
+	}
 	for n := range maxSlots {
-		slot := filepath.Join(dir, "slot-"+strconv.Itoa(n))
+		slot := filepath.Join(abs, "slot-"+strconv.Itoa(n))
 		if err := os.MkdirAll(slot, 0o755); err != nil {
-			return "", nil, fmt.Errorf("make slot: %w", err)
+			return nil, fmt.Errorf("make slot: %w", err)
 		}
 		lock := flock.New(filepath.Join(slot, "lock"))
 		free, err := lock.TryLock()
 		if err != nil {
-			return "", nil, fmt.Errorf("lock slot %s: %w", slot, err)
+			return nil, fmt.Errorf("lock slot %s: %w", slot, err)
 		}
 		if free {
-			return slot, lock, nil
+			return &Slot{path: slot, lock: lock}, nil
 		}
 	}
-	return "", nil, fmt.Errorf("claim a slot in %s: all %d are in use", dir, maxSlots)
+	return nil, fmt.Errorf("claim a slot in %s: all %d are in use", dir, maxSlots)
+}
+
+// Path is the slot's directory.
+func (s *Slot) Path() string { return s.path }
+
+// Name is the last part of Path: "slot-0".
+func (s *Slot) Name() string { return filepath.Base(s.path) }
+
+// Close frees the slot. Its writers are closed before.
+func (s *Slot) Close() error {
+	if err := s.lock.Unlock(); err != nil {
+		return fmt.Errorf("free slot %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Continue opens the slot's file of this schema that was served last, at its checkpoints; where there is none, one that is
+// being built, or a new one. What else there is of this schema is removed: a rebuild that was broken off, or the file that
+// one has replaced. A file that SQLite calls corrupt is removed as well, and damaged says why.
+func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
+	paths, err := modelFiles(s.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range paths {
+		x, err := s.open(ctx, path)
+		switch {
+		case IsCorrupt(err):
+			damaged, err = errors.Join(damaged, err), removeModel(path)
+		case err != nil:
+		case w == nil:
+			w = x
+		default:
+			if x.generation > w.generation {
+				w, x = x, w
+			}
+			err = x.Remove()
+		}
+		if err != nil {
+			if w != nil {
+				err = errors.Join(err, w.Close())
+			}
+			return nil, damaged, err
+		}
+	}
+	if w == nil {
+		w, err = s.Build(ctx)
+	}
+	return w, damaged, err
+}
+
+// Build makes a new file beside what is there. Readers are not given it until it is served.
+func (s *Slot) Build(ctx context.Context) (*Writer, error) {
+	// A name is never used for two files: readers keep a file that has gone open for a while, and SQLite would give a
+	// left-over journal to a new file of the same name.
+	var end [4]byte
+	_, _ = rand.Read(end[:])
+	return s.open(ctx, filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db"))
+}
+
+// Keep removes every file of this schema in the slot but the writer's own.
+func (s *Slot) Keep(w *Writer) error {
+	paths, err := modelFiles(s.path)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range paths {
+		if path != w.path {
+			errs = append(errs, removeModel(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // modelPrefix begins the name of every file of this version's schema.
 func modelPrefix() string { return "model-" + SchemaHash()[:12] + "-" }
 
-// modelFile is the slot's file of this schema, or the name of one to be made. The name ends at random, so that a name
-// is never used for two files: readers keep a file that has gone open for a while, and SQLite would give a left-over
-// journal to a new file of the same name.
-func modelFile(slot string) (string, error) {
-	found, err := filepath.Glob(filepath.Join(globLiteral(slot), modelPrefix()+"*.db"))
-	if err != nil {
-		return "", fmt.Errorf("look into slot %s: %w", slot, err)
+// modelFiles lists the files of this schema in the slots given.
+func modelFiles(slots ...string) ([]string, error) {
+	var all []string
+	for _, slot := range slots {
+		found, err := filepath.Glob(filepath.Join(globLiteral(slot), modelPrefix()+"*.db"))
+		if err != nil {
+			return nil, fmt.Errorf("look into slot %s: %w", slot, err)
+		}
+		all = append(all, found...)
 	}
-	if len(found) > 0 {
-		slices.Sort(found)
-		return found[0], nil
-	}
-	var end [4]byte
-	_, _ = rand.Read(end[:])
-	return filepath.Join(slot, modelPrefix()+hex.EncodeToString(end[:])+".db"), nil
+	return all, nil
 }
 
-// modelFiles lists the files of this schema in all slots under dir.
-func modelFiles(dir string) ([]string, error) {
-	found, err := filepath.Glob(filepath.Join(globLiteral(dir), "slot-*", modelPrefix()+"*.db"))
+// slotsIn lists the slots under dir.
+func slotsIn(dir string) ([]string, error) {
+	found, err := filepath.Glob(filepath.Join(globLiteral(dir), "slot-*"))
 	if err != nil {
 		return nil, fmt.Errorf("look for slots in %s: %w", dir, err)
 	}
 	return found, nil
+}
+
+// removeModel deletes a file that nobody writes any more, with what SQLite keeps beside it. Whoever reads it goes on
+// doing so until he closes it.
+func removeModel(path string) error {
+	var errs []error
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove read model: %w", err)
+	}
+	return nil
+}
+
+// IsCorrupt reports whether an error says that the file is damaged, or no database: what only another file mends.
+func IsCorrupt(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code := e.Code() & 0xff
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
 }
 
 // globLiteral escapes what filepath.Glob would take for a pattern.
@@ -107,6 +213,10 @@ type slotFile struct {
 	path string
 	info os.FileInfo
 	db   *sql.DB
+	// As of the last look: how far the LOG is applied, and how many files of the slot were served up to this one, 0 while it
+	// is being built.
+	sequence   uint64
+	generation int
 }
 
 func openSlotFile(path string) (*slotFile, error) {
@@ -129,13 +239,9 @@ func (s *slotFile) same() bool {
 	return err == nil && os.SameFile(info, s.info)
 }
 
-// applied reads how far the LOG is applied. A file that has no tables yet is an error: tables and rows are made in
-// transactions, so a file is whole or not there.
-func (s *slotFile) applied(ctx context.Context) (uint64, error) {
-	var sequence uint64
-	err := s.db.QueryRowContext(ctx, "SELECT sequence FROM checkpoints WHERE stream = ?", events.StreamLog).Scan(&sequence)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
-	return sequence, err
+// look reads how far the file is. One that has no tables yet is an error: tables and rows are made in transactions, so a
+// file is whole or not there.
+func (s *slotFile) look(ctx context.Context) error {
+	return s.db.QueryRowContext(ctx, "SELECT user_version, COALESCE((SELECT sequence FROM checkpoints WHERE stream = ?), 0) FROM pragma_user_version",
+		events.StreamLog).Scan(&s.generation, sequence{&s.sequence})
 }

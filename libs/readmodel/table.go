@@ -63,11 +63,12 @@ func schema() string {
 	return sql
 }
 
-// SchemaHash names the read model that this version makes and reads: lower-case hex over its schema and the revisions
-// of its rules. It is in the name of every file.
+// SchemaHash names the read model that this version makes and reads: lower-case hex over its schema, what the file's header
+// says, and the revisions of its rules. It is in the name of every file.
 func SchemaHash() string {
 	h := sha256.New()
 	h.Write([]byte(schema()))
+	h.Write([]byte("user_version: generation\n"))
 	for _, t := range tables() {
 		fmt.Fprintf(h, "%s %s %d\n", t.noun, t.stream, t.revision)
 	}

@@ -7,43 +7,48 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
-
-	"github.com/gofrs/flock"
 )
 
-// Writer owns one slot and applies messages to its file. It may be used by many goroutines; batches are applied one
-// at a time.
+// Writer applies messages to one file of a slot. It may be used by many goroutines; batches are applied one at a time.
 type Writer struct {
 	path string
-	lock *flock.Flock
 	pool *sql.DB
+	slot *Slot // to be freed on Close; nil where somebody else does
+	// generation is how the files of a slot follow each other; 0 until it is served.
+	generation int
 
 	mu sync.Mutex
 	db *database
 }
 
-// OpenWriter claims the first free slot under dir, which is made if need be, and opens or makes its file. Where a file
-// of this schema is left from an earlier process it is continued from its checkpoints.
+// OpenWriter claims the first free slot under dir, continues its file, or makes one, and serves it at once: for whoever
+// feeds a model without rebuilding it. Close frees the slot.
 func OpenWriter(ctx context.Context, dir string) (*Writer, error) {
-	abs, err := filepath.Abs(dir)
+	slot, err := ClaimSlot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open read model %s: %w", dir, err)
 	}
-	slot, lock, err := claimSlot(abs)
-	if err != nil {
-		return nil, fmt.Errorf("open read model %s: %w", dir, err)
+	w, damaged, err := slot.Continue(ctx)
+	if err = errors.Join(err, damaged); err != nil {
+		return nil, errors.Join(err, slot.Close())
 	}
-	w := &Writer{lock: lock}
-	if err := w.open(ctx, slot); err != nil {
-		return nil, errors.Join(fmt.Errorf("open read model %s: %w", slot, err), w.Close())
+	w.slot = slot
+	if err := w.Serve(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
 
-func (w *Writer) open(ctx context.Context, slot string) (err error) {
-	if w.path, err = modelFile(slot); err != nil {
-		return err
+// open opens a file of the slot, or makes it.
+func (s *Slot) open(ctx context.Context, path string) (*Writer, error) {
+	w := &Writer{path: path}
+	if err := w.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open read model %s: %w", path, err), w.Close())
 	}
+	return w, nil
+}
+
+func (w *Writer) open(ctx context.Context) (err error) {
 	if w.pool, err = sql.Open("sqlite", dsn(w.path, writerParams)); err != nil {
 		return err
 	}
@@ -58,7 +63,7 @@ func (w *Writer) open(ctx context.Context, slot string) (err error) {
 		return err
 	}
 	if made > 0 {
-		return nil
+		return conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&w.generation)
 	}
 	return w.db.transaction(func() error {
 		_, err := conn.ExecContext(ctx, schema())
@@ -66,7 +71,55 @@ func (w *Writer) open(ctx context.Context, slot string) (err error) {
 	})
 }
 
-// Close ends the use of the file and frees the slot. Nothing is lost without it.
+// Served reports whether readers are given the file.
+func (w *Writer) Served() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.generation > 0
+}
+
+// Serve gives the file to readers, in place of those of the slot that were served before. What is served is served for
+// ever.
+func (w *Writer) Serve(ctx context.Context) error {
+	if w.Served() {
+		return nil
+	}
+	last, err := w.lastServed(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		_, err = w.db.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", last+1))
+	}
+	if err != nil {
+		return fmt.Errorf("serve read model %s: %w", w.path, err)
+	}
+	w.generation = last + 1
+	return nil
+}
+
+// lastServed is the highest generation of the slot's files.
+func (w *Writer) lastServed(ctx context.Context) (last int, err error) {
+	paths, err := modelFiles(filepath.Dir(w.path))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range paths {
+		f, err := openSlotFile(path)
+		if err != nil {
+			return 0, err
+		}
+		if err := errors.Join(f.look(ctx), f.db.Close()); err != nil && !IsCorrupt(err) {
+			return 0, err
+		}
+		last = max(last, f.generation)
+	}
+	return last, nil
+}
+
+// Remove closes the file and deletes it.
+func (w *Writer) Remove() error { return errors.Join(w.Close(), removeModel(w.path)) }
+
+// Close ends the use of the file, and of the Writer. Nothing is lost without it. Closing twice is fine.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,7 +133,11 @@ func (w *Writer) Close() error {
 	if w.pool != nil {
 		errs = append(errs, w.pool.Close())
 	}
-	if err := errors.Join(append(errs, w.lock.Unlock())...); err != nil {
+	if w.slot != nil {
+		errs = append(errs, w.slot.Close())
+	}
+	w.db, w.pool, w.slot = nil, nil, nil
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close read model %s: %w", w.path, err)
 	}
 	return nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kanade/libs/bus"
@@ -25,7 +27,10 @@ type feed struct {
 	writer   *readmodel.Writer
 	maxBatch int
 	logger   *slog.Logger
-	metrics  *metrics
+	metrics  atomic.Pointer[metrics] // nil for a file that nobody is given yet
+	// until is the last message that is applied; 0: there is none. heard, if there is one, is told of every message.
+	until uint64
+	heard func(bus.RawMsg)
 
 	mu      sync.Mutex
 	applied uint64
@@ -33,7 +38,7 @@ type feed struct {
 }
 
 // run follows the stream until ctx ends. An error is a *bus.LogReset or *bus.LogPruned: it is not the stream that was
-// read so far, or it has forgotten what was to come.
+// read so far, or it has forgotten what was to come. Or the file is damaged (readmodel.IsCorrupt).
 func (f *feed) run(ctx context.Context) error {
 	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
 		err := f.follow(ctx)
@@ -42,7 +47,7 @@ func (f *feed) run(ctx context.Context) error {
 		}
 		var reset *bus.LogReset
 		var pruned *bus.LogPruned
-		if errors.As(err, &reset) || errors.As(err, &pruned) {
+		if errors.As(err, &reset) || errors.As(err, &pruned) || readmodel.IsCorrupt(err) {
 			return err
 		}
 		f.fail("can't follow; trying again", err)
@@ -59,20 +64,35 @@ func (f *feed) follow(ctx context.Context) error {
 	f.progress(at.Sequence)
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
-	var writing sync.WaitGroup
-	writing.Go(func() {
+	written := make(chan error, 1)
+	go func() {
+		var damaged error
 		for b := range batches {
-			f.write(ctx, b)
+			if err := f.write(ctx, b); err != nil {
+				damaged = err
+				cancel()
+			}
 		}
-	})
-	defer writing.Wait()
-	defer close(batches)
-	defer cancel()
-	return f.bus.Follow(ctx, bus.FollowConfig{
+		written <- damaged
+	}()
+	err = f.bus.Follow(ctx, bus.FollowConfig{
 		Stream: f.stream, From: at.Sequence + 1, KnownAt: at.At, MaxBatch: f.maxBatch, Name: "projector",
 		// Of PRESENCE only the newest of each endpoint is there, so the next one after the checkpoint may be gone.
 		LastPerSubject: f.stream == events.StreamPresence,
 	}, func(ctx context.Context, raw []bus.RawMsg) error {
+		if f.until > 0 {
+			if end := slices.IndexFunc(raw, func(m bus.RawMsg) bool { return m.Seq > f.until }); end >= 0 {
+				raw = raw[:end]
+			}
+		}
+		if len(raw) == 0 {
+			return nil
+		}
+		if f.heard != nil {
+			for _, m := range raw {
+				f.heard(m)
+			}
+		}
 		b := newBatch(f.stream, raw)
 		select {
 		case batches <- b:
@@ -81,6 +101,60 @@ func (f *feed) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	})
+	cancel()
+	close(batches)
+	if damaged := <-written; damaged != nil {
+		return damaged
+	}
+	return err
+}
+
+// upTo follows the stream until everything up to a message is applied, and nothing behind it.
+func (f *feed) upTo(ctx context.Context, until uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.until = until
+	ended := make(chan error, 1)
+	go func() { ended <- f.run(ctx) }()
+	reached := make(chan error, 1)
+	go func() { reached <- f.reach(ctx, until) }()
+	select {
+	case err := <-ended:
+		cancel()
+		return errors.Join(err, <-reached)
+	case err := <-reached:
+		cancel()
+		return errors.Join(err, <-ended)
+	}
+}
+
+// pollEvery is how often a feed is looked at by whoever waits for it.
+const pollEvery = 5 * time.Millisecond
+
+// reach waits until everything up to a message is applied, or is in the stream no more. The error is that of ctx.
+func (f *feed) reach(ctx context.Context, until uint64) error {
+	for {
+		before := f.position()
+		if before >= until {
+			return nil
+		}
+		pause(ctx, pollEvery)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if f.position() != before {
+			continue
+		}
+		if m, ok, err := f.bus.Next(ctx, f.stream, before+1); err == nil && (!ok || m.Seq > until) {
+			return nil
+		}
+	}
+}
+
+func (f *feed) position() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied
 }
 
 // batch is what waited, decoded.
@@ -97,19 +171,21 @@ func newBatch(stream string, raw []bus.RawMsg) batch {
 	return batch{Batch: readmodel.Decode(stream, messages), traced: tracedIn(raw)}
 }
 
-// write parks what can't be decoded and applies the rest, and tries for ever what the broker or the disk refuses.
-func (f *feed) write(ctx context.Context, b batch) {
+// write parks what can't be decoded and applies the rest, and tries for ever what the broker or the disk refuses. The
+// error is that of a file that is damaged.
+func (f *feed) write(ctx context.Context, b batch) error {
 	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
 		err := f.apply(ctx, b)
-		if err == nil {
-			return
+		if err == nil || readmodel.IsCorrupt(err) {
+			return err
 		}
 		if ctx.Err() != nil {
-			return
+			break
 		}
 		f.fail("can't apply; staying here and trying again", err)
 		pause(ctx, wait)
 	}
+	return nil
 }
 
 func (f *feed) apply(ctx context.Context, b batch) error {
@@ -128,7 +204,7 @@ func (f *feed) apply(ctx context.Context, b batch) error {
 	if err != nil {
 		return err
 	}
-	f.metrics.applied(f.stream, b.Len(), len(poison), time.Since(started))
+	f.metrics.Load().applied(f.stream, b.Len(), len(poison), time.Since(started))
 	for _, p := range poison {
 		f.logger.Warn("parked", "sequence", p.Message.Seq, "subject", p.Message.Subject, "error", p.Err)
 	}
@@ -140,8 +216,8 @@ func (f *feed) progress(sequence uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.applied, f.failing = max(f.applied, sequence), nil
-	f.metrics.sequence(f.stream, f.applied)
-	f.metrics.stalls(f.stream, false)
+	f.metrics.Load().sequence(f.stream, f.applied)
+	f.metrics.Load().stalls(f.stream, false)
 }
 
 // fail keeps what hinders the feed, and says it once for as long as it stays the same.
@@ -152,7 +228,7 @@ func (f *feed) fail(message string, err error) {
 		f.logger.Warn(message, "error", err)
 	}
 	f.failing = err
-	f.metrics.stalls(f.stream, true)
+	f.metrics.Load().stalls(f.stream, true)
 }
 
 // hindrance is why the lag is not getting less; nil while it may.

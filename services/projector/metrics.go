@@ -57,21 +57,21 @@ func (m *metrics) collectors() []prometheus.Collector {
 }
 
 // watch makes the gauge of a feed's lag, which asks the broker whenever it is read; NaN while nobody knows.
-func (m *metrics) watch(f *feed) error {
+func (m *metrics) watch(stream string, feed func() *feed) error {
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kanade_projector_lag_messages", Help: "Sequence numbers that the stream is ahead of the read model.",
-		ConstLabels: prometheus.Labels{"stream": f.stream},
+		ConstLabels: prometheus.Labels{"stream": stream},
 	}, func() float64 {
 		ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 		defer cancel()
-		_, lag, err := f.lag(ctx)
+		_, lag, err := feed().lag(ctx)
 		if err != nil {
 			return math.NaN()
 		}
 		return float64(lag)
 	})
 	if err := m.registry.Register(gauge); err != nil {
-		return fmt.Errorf("register metrics of %s: %w", f.stream, err)
+		return fmt.Errorf("register metrics of %s: %w", stream, err)
 	}
 	m.lags = append(m.lags, gauge)
 	return nil
@@ -84,14 +84,24 @@ func (m *metrics) unregister() {
 }
 
 func (m *metrics) applied(stream string, messages, poison int, d time.Duration) {
+	if m == nil {
+		return
+	}
 	m.size.WithLabelValues(stream).Observe(float64(messages))
 	m.duration.WithLabelValues(stream).Observe(d.Seconds())
 	m.parked.WithLabelValues(stream).Add(float64(poison))
 }
 
-func (m *metrics) sequence(stream string, n uint64) { m.at.WithLabelValues(stream).Set(float64(n)) }
+func (m *metrics) sequence(stream string, n uint64) {
+	if m != nil {
+		m.at.WithLabelValues(stream).Set(float64(n))
+	}
+}
 
 func (m *metrics) stalls(stream string, is bool) {
+	if m == nil {
+		return
+	}
 	value := 0.0
 	if is {
 		value = 1

@@ -11,6 +11,12 @@
 //   - What can't be decoded is parked in DEAD before the checkpoint passes it, once, however often it is rebuilt.
 //   - An error of the disk is no property of a message: the projector stays where it is and tries again for ever.
 //   - A log that went back, or whose next messages are gone, is another log: the projector ends and says what to do.
+//   - Readers are given a file when it has everything that the log had. Whatever needs a new one (a new schema, a file that
+//     is damaged, an operator who asks) builds it beside the old one, which is fed and read until then.
+//   - A file that is held against the log is compared row by row with one that was replayed up to the same message.
+//
+// Rooms: projector.go (the service), model.go (one file and what feeds it), feed.go (one stream), check.go (replay,
+// comparison, replacement).
 //
 // It speaks to nobody but the broker.
 package projector
@@ -21,7 +27,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -46,6 +51,8 @@ type Config struct {
 	Listen string `name:"listen" env:"KANADE_PROJECTOR_LISTEN" default:"127.0.0.1:8082" help:"Address of health checks and metrics, host:port."`
 	// MaxBatch is how many messages one transaction holds at most; 0 means 5000.
 	MaxBatch int `name:"max-batch" env:"KANADE_PROJECTOR_MAX_BATCH" default:"5000" help:"Messages in one transaction at most."`
+	// Rebuild builds a new file from the log at the start. Readers are given the old one until it is done.
+	Rebuild bool `name:"rebuild" env:"KANADE_PROJECTOR_REBUILD" help:"Build a new file from the log, and then serve it in place of the old one."`
 	// Limits of the streams, which every service makes when they are missing. The same for all services.
 	events.Limits `embed:""`
 }
@@ -91,14 +98,11 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 	if listener != nil {
 		defer listener.Close()
 	}
-	writer, err := readmodel.OpenWriter(ctx, c.ReadModelDir)
-	if ctx.Err() != nil && writer == nil {
-		return nil
-	}
+	slot, err := readmodel.ClaimSlot(c.ReadModelDir)
 	if err != nil {
 		return fmt.Errorf("start projector: %w", err)
 	}
-	defer func() { err = errors.Join(err, writer.Close()) }()
+	defer func() { err = errors.Join(err, slot.Close()) }()
 	b, closeBus, err := connect(ctx, c, d, logger, registry)
 	if ctx.Err() != nil {
 		return nil
@@ -107,38 +111,22 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 		return fmt.Errorf("start projector: %w", err)
 	}
 	defer closeBus()
-	return project(ctx, c, b, writer, listener, logger, registry)
-}
-
-// project runs the feeds and the probes until ctx ends or one of them fails.
-func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l net.Listener, logger *slog.Logger, registry *prometheus.Registry) error {
-	slot := filepath.Dir(w.Path())
-	m, err := newMetrics(registry, filepath.Base(slot))
+	m, err := newMetrics(registry, slot.Name())
 	if err != nil {
 		return fmt.Errorf("start projector: %w", err)
 	}
 	defer m.unregister()
-	logger.Info("projecting", "file", w.Path())
-	var feeds []*feed
-	for _, stream := range []string{events.StreamLog, events.StreamPresence} {
-		f := &feed{stream: stream, bus: b, writer: w, maxBatch: c.MaxBatch, logger: logger.With("stream", stream), metrics: m}
-		feeds = append(feeds, f)
-		if err := m.watch(f); err != nil {
-			return fmt.Errorf("start projector: %w", err)
-		}
-	}
+	p := &projector{config: c, bus: b, slot: slot, logger: logger, metrics: m, checks: make(chan check, 1)}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range feeds {
-		group.Go(func() error {
-			if err := f.run(ctx); err != nil {
-				return fmt.Errorf("project %s: %w; delete %s and start again: it is built anew from the log", f.stream, err, slot)
-			}
-			return nil
-		})
+	if err := p.begin(ctx); ctx.Err() != nil && err != nil {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("start projector: %w", err)
 	}
-	if l != nil {
-		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, feeds) }}
-		group.Go(func() error { return health.Serve(ctx, l) })
+	group.Go(func() error { return p.run(ctx) })
+	if listener != nil {
+		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, p.feeds()) }}
+		group.Go(func() error { return health.Serve(ctx, listener) })
 	}
 	return group.Wait()
 }

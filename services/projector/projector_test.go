@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -174,12 +173,27 @@ func TestProjectAnotherLog(t *testing.T) {
 			err := Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: other, Logger: bustest.Logger(t)})
 			var reset *bus.LogReset
 			require.ErrorAs(t, err, &reset, name)
-			require.ErrorContains(t, err, "delete "+filepath.Join(dir, "slot-0"), name)
+			require.ErrorContains(t, err, "with --rebuild", name)
 		}
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, "slot-0")))
-		stop = start(t, b, dir)
-		defer stop()
-		waitFor(t, read(t, dir), 2)
+		// It keeps the old state for readers until the new one is there.
+		other := bustest.Connect(t, bustest.Broker(t))
+		last := add(t, other, requested("e3"), requested("e4"), requested("e5"))
+		r := read(t, dir)
+		_, err := r.Execution(t.Context(), "e1")
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Run(ctx, Config{ReadModelDir: dir, Rebuild: true}, Deps{Bus: other, Logger: bustest.Logger(t)})
+		}()
+		waitFor(t, r, last)
+		cancel()
+		require.NoError(t, <-ended)
+		_, err = r.Execution(t.Context(), "e1")
+		require.ErrorIs(t, err, readmodel.ErrNotFound)
+		files, err := filepath.Glob(filepath.Join(dir, "slot-0", "*.db"))
+		require.NoError(t, err)
+		require.Len(t, files, 1)
 	})
 }
 
@@ -196,7 +210,7 @@ func TestProjectPrunedLog(t *testing.T) {
 		err = Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: b, Logger: bustest.Logger(t)})
 		var pruned *bus.LogPruned
 		require.ErrorAs(t, err, &pruned)
-		require.ErrorContains(t, err, "built anew")
+		require.ErrorContains(t, err, "--rebuild")
 	})
 }
 

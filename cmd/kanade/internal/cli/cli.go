@@ -43,6 +43,7 @@ type grammar struct {
 	Agent      agentCmd      `cmd:"" help:"Endpoints and their agents."`
 	Group      groupCmd      `cmd:"" help:"Groups of endpoints."`
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
+	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
 	Dead       deadCmd       `cmd:"" help:"Messages that could not be processed."`
 	Broker     brokerCmd     `cmd:"" help:"Run the embedded broker alone."`

@@ -297,3 +297,30 @@ type Retried struct {
 	// Again: it had been retried before.
 	Again bool `json:"again"`
 }
+
+// ReadModel is what the API says of the copies of the read model.
+type ReadModel struct {
+	Schema string `json:"schema"`
+	Copies []Copy `json:"copies"`
+}
+
+// Copy is one of them.
+type Copy struct {
+	Slot      string    `json:"slot"`
+	File      string    `json:"file"`
+	Served    bool      `json:"served"`
+	Asked     bool      `json:"asked"`
+	Sequence  uint64    `json:"sequence"`
+	AppliedAt time.Time `json:"applied_at"`
+}
+
+// Checked is what one projector found when it held its copy against the log.
+type Checked struct {
+	Host        string         `json:"host"`
+	Slot        string         `json:"slot"`
+	Sequence    uint64         `json:"sequence"`
+	Differing   map[string]int `json:"differing"`
+	Differences []string       `json:"differences"`
+	Rebuilt     bool           `json:"rebuilt"`
+	Error       string         `json:"error"`
+}

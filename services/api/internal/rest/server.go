@@ -126,6 +126,10 @@ func (s *server) routes() []route {
 		{"/api/dead/{seq}", methods{get: s.getDead}},
 		{"/api/dead/{seq}/retry", methods{post: s.retryDead}},
 
+		{"/api/read-model", methods{get: s.getReadModel}},
+		{"/api/read-model/verify", methods{post: s.checkReadModel(false)}},
+		{"/api/read-model/rebuild", methods{post: s.checkReadModel(true)}},
+
 		{"/api/events/stream", methods{get: s.streamEvents}},
 	}
 }

@@ -1,0 +1,250 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"kanade/libs/bus"
+	"kanade/libs/events"
+	"kanade/libs/readmodel"
+)
+
+// projector keeps one slot's read model.
+type projector struct {
+	config  Config
+	bus     *bus.Bus
+	slot    *readmodel.Slot
+	logger  *slog.Logger
+	metrics *metrics
+	// checks are those that were asked for: one waits at most, the newest.
+	checks chan check
+
+	mu   sync.Mutex
+	live *model
+}
+
+// model is one file and what feeds it.
+type model struct {
+	writer *readmodel.Writer
+	feeds  []*feed
+	stop   context.CancelFunc
+	served chan struct{} // closed when readers are given it
+	ended  chan error
+}
+
+// streams feed a model.
+func streams() []string { return []string{events.StreamLog, events.StreamPresence} }
+
+// run keeps the slot's model, which has begun, until ctx ends.
+func (p *projector) run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, p.end(p.live)) }()
+	for i, stream := range streams() {
+		if err := p.metrics.watch(stream, func() *feed { return p.feeds()[i] }); err != nil {
+			return fmt.Errorf("start projector: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	checked := make(chan *model, 1)
+	checking := false
+	defer func() {
+		cancel()
+		if checking {
+			if next := <-checked; next != nil {
+				err = errors.Join(err, p.end(next))
+			}
+		}
+	}()
+	served := p.live.served
+	for {
+		var asked chan check // one check at a time, of a model that is served
+		if served == nil && !checking {
+			asked = p.checks
+		}
+		select {
+		case err := <-p.live.ended:
+			p.live.ended <- nil // for end
+			if ctx.Err() != nil || !readmodel.IsCorrupt(err) {
+				return p.explain(err)
+			}
+			p.logger.Error("the file is damaged; building another one", "file", p.live.writer.Path(), "error", err)
+			if err := p.replace(ctx); err != nil {
+				return err
+			}
+			served = p.live.served
+		case <-served:
+			served = nil
+			if checking {
+				continue // the file of the check is not to be removed; turn does it
+			}
+			if err := p.slot.Keep(p.live.writer); err != nil {
+				p.logger.Warn("remove what was replaced", "error", err)
+			}
+		case c := <-asked:
+			checking = true
+			live := p.live
+			go func() { checked <- p.check(ctx, live, c) }()
+		case next := <-checked:
+			checking = false
+			if next == nil {
+				continue
+			}
+			if err := p.turn(ctx, next); err != nil {
+				return err
+			}
+			served = nil
+		}
+	}
+}
+
+// begin opens the slot's file and starts to feed it.
+func (p *projector) begin(ctx context.Context) error {
+	w, damaged, err := p.slot.Continue(ctx)
+	if err != nil {
+		return err
+	}
+	if damaged != nil {
+		p.logger.Error("a damaged file was removed; it is built anew", "slot", p.slot.Path(), "error", damaged)
+	}
+	if p.config.Rebuild && w.Served() {
+		if err := w.Close(); err != nil {
+			return err
+		}
+		if w, err = p.slot.Build(ctx); err != nil {
+			return err
+		}
+	}
+	p.logger.Info("projecting", "file", w.Path(), "served", w.Served())
+	p.set(p.feed(ctx, w, p.metrics))
+	return nil
+}
+
+// replace begins a new file in place of the live one, which is removed.
+func (p *projector) replace(ctx context.Context) error {
+	if err := errors.Join(p.end(p.live), p.live.writer.Remove()); err != nil {
+		p.logger.Warn("remove damaged file", "error", err)
+	}
+	w, err := p.slot.Build(ctx)
+	if err != nil {
+		return err
+	}
+	p.set(p.feed(ctx, w, p.metrics))
+	return nil
+}
+
+// replacedAfter is how long a file that was replaced is still there: longer than a reader stays with one without looking
+// for a better one.
+const replacedAfter = time.Second
+
+// turn makes another model the live one.
+func (p *projector) turn(ctx context.Context, next *model) error {
+	old := p.live
+	for _, f := range next.feeds {
+		f.metrics.Store(p.metrics)
+	}
+	p.set(next)
+	err := p.end(old)
+	pause(ctx, replacedAfter)
+	return errors.Join(err, p.slot.Keep(next.writer))
+}
+
+// feed starts to feed a file. One that is not served yet is, when it has everything that the log had.
+func (p *projector) feed(ctx context.Context, w *readmodel.Writer, m *metrics) *model {
+	ctx, cancel := context.WithCancel(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	x := &model{writer: w, stop: cancel, served: make(chan struct{}), ended: make(chan error, 1)}
+	for _, stream := range streams() {
+		f := p.feedOf(stream, w, m)
+		if stream == events.StreamLog {
+			f.heard = func(raw bus.RawMsg) { p.hear(w, raw) }
+		}
+		x.feeds = append(x.feeds, f)
+		group.Go(func() error {
+			if err := f.run(ctx); err != nil {
+				return fmt.Errorf("project %s: %w", f.stream, err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return p.serve(ctx, x) })
+	go func() { x.ended <- group.Wait() }()
+	return x
+}
+
+func (p *projector) feedOf(stream string, w *readmodel.Writer, m *metrics) *feed {
+	f := &feed{stream: stream, bus: p.bus, writer: w, maxBatch: p.config.MaxBatch, logger: p.logger.With("stream", stream)}
+	f.metrics.Store(m)
+	return f
+}
+
+// serve gives the model to readers as soon as it has what the streams had when somebody looked.
+func (p *projector) serve(ctx context.Context, x *model) error {
+	for wait := retryMin; !x.writer.Served(); wait = min(2*wait, retryMax) {
+		err := x.reach(ctx)
+		if err == nil {
+			err = x.writer.Serve(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case readmodel.IsCorrupt(err):
+			return err
+		case err != nil:
+			x.feeds[0].fail("can't serve the file; trying again", err)
+			pause(ctx, wait)
+		default:
+			p.logger.Info("serving", "file", x.writer.Path())
+		}
+	}
+	close(x.served)
+	return nil
+}
+
+// reach waits until the model has what the streams have.
+func (x *model) reach(ctx context.Context) error {
+	for _, f := range x.feeds {
+		last, err := f.bus.LastSeq(ctx, f.stream)
+		if err == nil {
+			err = f.reach(ctx, last)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end stops feeding a model and closes its file.
+func (p *projector) end(x *model) error {
+	x.stop()
+	<-x.ended
+	return x.writer.Close()
+}
+
+func (p *projector) set(x *model) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live = x
+}
+
+// feeds are those of the live model.
+func (p *projector) feeds() []*feed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live.feeds
+}
+
+// explain says what to do about an error that ends the projector.
+func (p *projector) explain(err error) error {
+	var reset *bus.LogReset
+	var pruned *bus.LogPruned
+	if errors.As(err, &reset) || errors.As(err, &pruned) {
+		return fmt.Errorf("%w; start the projector once with --rebuild: it builds a new file from this log and then serves that instead of %s", err, p.slot.Path())
+	}
+	return err
+}
