@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,7 +95,7 @@ func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 	for _, path := range paths {
 		x, err := s.open(ctx, path)
 		switch {
-		case IsCorrupt(err):
+		case IsCorrupt(err), hasCode(err, sqlite3.SQLITE_BUSY): // readers are in nobody's way, unless it is no WAL file any more
 			damaged, err = errors.Join(damaged, err), removeModel(path)
 		case err != nil:
 		case w == nil:
@@ -183,13 +184,12 @@ func removeModel(path string) error {
 }
 
 // IsCorrupt reports whether an error says that the file is damaged, or no database: what only another file mends.
-func IsCorrupt(err error) bool {
+func IsCorrupt(err error) bool { return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) }
+
+// hasCode reports whether an error is SQLite's, of one of the primary result codes.
+func hasCode(err error, codes ...int) bool {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	code := e.Code() & 0xff
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
 }
 
 // globLiteral escapes what filepath.Glob would take for a pattern.
