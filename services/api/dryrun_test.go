@@ -32,7 +32,7 @@ func TestDryRun(t *testing.T) {
 	require.Equal(t, true, got["dry_run"])
 	require.Equal(t, "hello", got["job_id"])
 	require.Equal(t, "1", got["version"])
-	require.Equal(t, 5.0, got["target_count"])
+	require.Equal(t, 6.0, got["target_count"], "those that are left out are counted")
 	require.Equal(t, []any{map[string]any{"pc_id": "pc-05", "reason": "shell_not_supported"}}, got["skipped"])
 	require.Equal(t, 0.0, got["max_failures"])
 	require.Equal(t, 2.0, got["max_parallel"])

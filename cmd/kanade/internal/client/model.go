@@ -21,10 +21,12 @@ type Job struct {
 
 // Requested answers POST /api/exec/{job_id}.
 type Requested struct {
-	ExecID      string `json:"exec_id"`
-	JobID       string `json:"job_id"`
-	Version     string `json:"version"`
-	TargetCount int    `json:"target_count"`
+	ExecID  string `json:"exec_id"`
+	JobID   string `json:"job_id"`
+	Version string `json:"version"`
+	// TargetCount is how many endpoints it asks for; with Uncounted the named ones alone, since nobody could count the others.
+	TargetCount int  `json:"target_count"`
+	Uncounted   bool `json:"uncounted"`
 	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
 	RetryOf  string `json:"retry_of"`
 	Sequence uint64 `json:"sequence"`
@@ -32,8 +34,9 @@ type Requested struct {
 
 // DryRun answers POST /api/exec/{job_id}?dry_run=true.
 type DryRun struct {
-	JobID       string     `json:"job_id"`
-	Version     string     `json:"version"`
+	JobID   string `json:"job_id"`
+	Version string `json:"version"`
+	// TargetCount is how many endpoints it asks for, those that are left out among them.
 	TargetCount int        `json:"target_count"`
 	Waves       []DryWave  `json:"waves"`
 	Skipped     []Skipped  `json:"skipped"`

@@ -56,12 +56,11 @@ func (s *server) dryRun(w http.ResponseWriter, r *http.Request, c journal.Caller
 		MaxFailures *int      `json:"max_failures"`
 		MaxParallel *int      `json:"max_parallel"`
 	}{
-		DryRun: true, JobID: e.JobID, Version: e.Version, Waves: []dryWave{}, Skipped: []skipped{},
+		DryRun: true, JobID: e.JobID, Version: e.Version, TargetCount: domain.Asked(planned), Waves: []dryWave{}, Skipped: []skipped{},
 		DeadlineAt: instant(planned.DeadlineAt), ExpiresAt: instant(planned.ExpiresAt),
 		MaxFailures: planned.MaxFailures, MaxParallel: planned.MaxParallel,
 	}
 	for i, x := range planned.Waves {
-		answer.TargetCount += x.Size()
 		wave := dryWave{
 			Wave: i, Label: x.Label, DueAt: instant(x.DueAt), After: x.After, DelaySecs: x.DelaySecs, Pause: x.Pause,
 			Expected: some(x.Expected), Waiting: some(x.Waiting), Subjects: []string{},
@@ -85,18 +84,6 @@ func (s *server) planned(ctx context.Context, e events.ExecRequested, plan *cata
 		return events.ExecPlanned{}, err
 	}
 	return fanout.Plan(e, plan, view, at), nil
-}
-
-// requireTargets refuses an exec that asks for targets and has none.
-func (s *server) requireTargets(ctx context.Context, e events.ExecRequested, plan *catalog.Plan, at time.Time) error {
-	if !plan.RequireTargets {
-		return nil
-	}
-	planned, err := s.planned(ctx, e, plan, at)
-	if err != nil {
-		return err
-	}
-	return domain.RequireTargets(plan, planned)
 }
 
 // some is a list that is [] when empty.

@@ -37,7 +37,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	return s.answerExec(w, r, e, seq, plan)
+	return answerExec(w, e, seq, plan)
 }
 
 // retried lists the endpoints that are tried again, as of at least a sequence.
