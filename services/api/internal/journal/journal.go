@@ -34,6 +34,12 @@ type Caller struct {
 	Origin string
 	// Route is the method and path template of the request, Key its Idempotency-Key, if any, BodyHash the SHA-256 of its
 	// body in lower-case hex.
+	//
+	// What a key stands for: a request that makes an exec (exec, run, retry) has its id made of caller, route and key, so one
+	// key is one exec, whatever job or exec the path names; anything else under it is refused. A request that acts on
+	// something that is there (an exec, a job, a schedule, an endpoint) is known by caller, route, key and that thing: one
+	// key on the kills of two execs is two requests, and both are done. A request that changes nothing leaves nothing in
+	// the log, so its key is as good as new: a pause of what is paused may be followed by another one under the same key.
 	Route, Key, BodyHash string
 	Match                domain.Match
 }
