@@ -48,9 +48,7 @@ func (s *server) admit(ctx context.Context, e events.ExecRequested, plan *catalo
 		return &n, nil
 	}
 	if least > 0 {
-		waiting, cancel := context.WithTimeout(ctx, minSequenceWait)
-		defer cancel()
-		if err := s.appliedTo(waiting, least); err != nil {
+		if err := s.appliedSoon(ctx, least); err != nil {
 			return nil, err
 		}
 	}
