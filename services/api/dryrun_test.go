@@ -1,15 +1,18 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
+	"iter"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 )
 
@@ -97,23 +100,60 @@ staleness: {mode: strict, max_cache_age: 5m}
 	require.Contains(t, missing.text(), "params.name: missing: the param has no default")
 }
 
-// TestExecToAHundredThousand: as many endpoints as a plan may name fit a request, and a message of the log.
-func TestExecToAHundredThousand(t *testing.T) {
-	s := newSystem(t, parts{noProjector: true})
-	s.job()
+// namesOf is the body of a plan for as many endpoints as one may name.
+func namesOf(name func(i int) string) string {
 	var body strings.Builder
 	body.WriteString(`{"target":{"pcs":[`)
 	for i := range catalog.MaxPlanPCs {
 		if i > 0 {
 			body.WriteByte(',')
 		}
-		fmt.Fprintf(&body, `"pc-%012d"`, i*7919%1_000_000_007)
+		body.WriteString(`"` + name(i) + `"`)
 	}
 	body.WriteString(`]}}`)
-	require.Less(t, body.Len(), catalog.MaxPlan)
-	e := s.exec("hello", body.String())
-	require.Equal(t, catalog.MaxPlanPCs, e.TargetCount)
-	var plan catalog.Plan
-	require.NoError(t, json.Unmarshal(s.requested(e.Sequence).Plan, &plan))
-	require.Len(t, plan.Target.PCs, catalog.MaxPlanPCs)
+	return body.String()
 }
+
+// TestExecToAHundredThousand: as many endpoints as a plan may name, with names as long as they may be, fit a request and
+// a message of the log, and so does their plan. Names that do not shrink are refused with the limit.
+func TestExecToAHundredThousand(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	s.job()
+	for name, of := range map[string]func(i int) string{
+		"short": func(i int) string { return fmt.Sprintf("pc-%012d", i*7919%1_000_000_007) },
+		"long": func(i int) string {
+			return fmt.Sprintf("desktop-%06d.floor-%02d.site-%03d.europe.example-corporation.internal", i*7919%1_000_003, i%40, i%500)
+		},
+		"longest": func(i int) string {
+			return fmt.Sprintf("%07d-%s", i*7919%1_000_003, strings.Repeat("y", catalog.MaxID-8))
+		},
+	} {
+		body := namesOf(of)
+		e := s.exec("hello", body)
+		require.Equal(t, catalog.MaxPlanPCs, e.TargetCount, name)
+		x := s.requested(e.Sequence)
+		plan, err := catalog.ParsePlanDocument(x.Plan)
+		require.NoError(t, err)
+		require.Len(t, plan.Target.PCs, catalog.MaxPlanPCs)
+		planned, err := events.New(fanout.Plan(x, plan, emptyFleet{}, time.Now()), events.Meta{ID: "x", Source: "/kanade/test", Time: time.Now()})
+		require.NoError(t, err)
+		_, stored, err := planned.Encode()
+		require.NoError(t, err)
+		require.Less(t, len(stored), events.MaxPayload, name)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	before := s.lastSeq()
+	body := namesOf(func(int) string {
+		return fmt.Sprintf("%016x%016x%016x%016x%016x%016x%016x%016x", r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64())
+	})
+	require.Less(t, len(body), catalog.MaxPlan)
+	refused := s.do(http.MethodPost, "/api/exec/hello", body)
+	require.Equal(t, http.StatusRequestEntityTooLarge, refused.status)
+	require.Contains(t, refused.text(), "larger than the broker's limit of 4194304 bytes for one message")
+	require.Equal(t, before, s.lastSeq())
+}
+
+type emptyFleet struct{}
+
+func (emptyFleet) Endpoint(string) (fanout.Endpoint, bool) { return fanout.Endpoint{}, false }
+func (emptyFleet) Endpoints() iter.Seq[fanout.Endpoint]    { return func(func(fanout.Endpoint) bool) {} }

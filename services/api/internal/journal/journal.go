@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -26,6 +27,17 @@ const source = "/kanade/api"
 
 // ErrContended says that other writers were faster every time.
 var ErrContended = errors.New("other writers keep changing it")
+
+// TooLarge says that a fact does not fit one message, compressed.
+type TooLarge struct {
+	// Limit is the broker's, in bytes.
+	Limit int64
+}
+
+func (e *TooLarge) Error() string {
+	return fmt.Sprintf("compressed, it is larger than the broker's limit of %d bytes for one message; "+
+		"a plan that names many endpoints fits when it names groups, or is asked for in parts", e.Limit)
+}
 
 // Caller is who asks and under which conditions.
 type Caller struct {
@@ -149,7 +161,11 @@ func (j *Journal) append(ctx context.Context, p events.Payload, m events.Meta, e
 	if err != nil {
 		return 0, err
 	}
-	return j.bus.Append(ctx, e, expected)
+	seq, err := j.bus.Append(ctx, e, expected)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		err = fmt.Errorf("%w: %w", err, &TooLarge{j.bus.Conn().MaxPayload()})
+	}
+	return seq, err
 }
 
 // repeated finds the fact that an earlier request with this key left; 0 if there is none. Another body under the same key

@@ -16,11 +16,12 @@ func (s *server) postExec(w http.ResponseWriter, r *http.Request, route string) 
 		return err
 	}
 	q := queryOf(r)
+	q.only("dry_run")
 	dry := q.flag("dry_run")
 	if q.err != nil {
 		return q.err
 	}
-	body, err := readJSONBody(w, r)
+	body, err := readJSONUpTo(w, r, catalog.MaxPlan)
 	if err != nil {
 		return err
 	}
