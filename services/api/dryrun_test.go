@@ -43,7 +43,9 @@ func TestDryRun(t *testing.T) {
 	require.Len(t, waves, 3)
 	first := waves[0].(map[string]any)
 	require.NotEmpty(t, first["due_at"])
+	require.NotEmpty(t, first["deadline_at"])
 	delete(first, "due_at")
+	delete(first, "deadline_at")
 	require.Equal(t, map[string]any{
 		"wave": 0.0, "label": "group canary", "after": false, "delay_secs": 0.0, "pause": false,
 		"expected": []any{"pc-02"}, "waiting": []any{}, "subjects": []any{"commands.pc.pc-02"},
@@ -64,6 +66,49 @@ func TestDryRun(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, unable.status)
 	require.Contains(t, unable.text(), "no endpoint of the target can run it: 1 would be skipped, pc-05 first (shell_not_supported)")
 	require.Equal(t, before, s.lastSeq(), "nothing is written")
+	require.Equal(t, false, got["revoked"])
+	s.write(http.MethodPost, "/api/scripts/hello/revoke", "")
+	require.Equal(t, true, dry(`{"target":{"pcs":["pc-01"]}}`)["revoked"])
+}
+
+// TestDryRunNamesTheCommands: what is sent is said in full.
+func TestDryRunNamesTheCommands(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.upload("tool/1.0", tool)
+	job := func(script string) {
+		s.write(http.MethodPost, "/api/jobs", `id: full
+version: "2"
+execute:
+  shell: pwsh
+  `+script+`
+  timeout: 90s
+  run_as: user
+  cwd: /tmp
+  env: {COLOR: red}
+  args: [-v]
+  stdin: "yes"
+  success_codes: [0, 3010]
+  params: {count: {type: integer, default: 3}}
+staleness: {mode: strict, max_cache_age: 5m}
+`, "Content-Type", yamlType)
+	}
+	plan := `{"target":{"pcs":["a"]},"jitter":"5m","deadline_at":"2030-01-31T08:00:00Z","retry":{"max":2,"backoff":"30s"}}`
+	job("script: x")
+	want := map[string]any{
+		"id": "full", "version": "2", "shell": "pwsh", "script": "x", "timeout_secs": 90.0, "jitter_secs": 300.0, "run_as": "user", "cwd": "/tmp",
+		"env": map[string]any{"COLOR": "red", "count": "3"}, "args": []any{"-v"}, "stdin": "yes", "success_codes": []any{0.0, 3010.0},
+		"retry": map[string]any{"max": 2.0, "backoff_secs": 30.0}, "staleness": map[string]any{"mode": "strict", "max_cache_age": "300s"},
+	}
+	var got map[string]any
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)
+	require.Equal(t, want, got["command"])
+	require.Equal(t, "2030-01-31T08:00:00Z", got["waves"].([]any)[0].(map[string]any)["deadline_at"])
+	job("script_object: tool/1.0")
+	want["script"], want["script_object"], want["script_object_sha256"] = "", "tool/1.0", toolHex
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)
+	require.Equal(t, want, got["command"])
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", `{"target":{"groups":["nobody"]}}`).into(t, &got)
+	require.Nil(t, got["command"], "nothing goes out")
 }
 
 // TestExecInFull: everything that a plan and a manifest can say is in the request, resolved.

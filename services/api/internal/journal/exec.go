@@ -75,7 +75,18 @@ func (j *Journal) RetryExec(
 		if r.Plan, err = retry.Plan(met, pcs); err != nil {
 			return events.ExecRequested{}, err
 		}
-		return j.draft(ctx, r)
+		job, err := j.job(ctx, r.JobID)
+		if err != nil {
+			return events.ExecRequested{}, err
+		}
+		if !retry.Original(met, job) {
+			return j.draftOf(ctx, job, r)
+		}
+		e, err := domain.RetryOriginal(met, r)
+		if err == nil {
+			err = j.pinned(ctx, e.Script)
+		}
+		return e, err
 	}, nil)
 }
 
@@ -162,6 +173,10 @@ func (j *Journal) draft(ctx context.Context, r domain.ExecRequest) (events.ExecR
 	if err != nil {
 		return events.ExecRequested{}, err
 	}
+	return j.draftOf(ctx, job, r)
+}
+
+func (j *Journal) draftOf(ctx context.Context, job domain.Job, r domain.ExecRequest) (events.ExecRequested, error) {
 	e, err := domain.RequestExec(job, r)
 	if err == nil {
 		err = j.pin(ctx, &e.Script)

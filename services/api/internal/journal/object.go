@@ -117,3 +117,15 @@ func (j *Journal) pin(ctx context.Context, s *events.Script) error {
 	s.ObjectSHA256 = wire.HexDigest(*o.Digest)
 	return nil
 }
+
+// pinned checks that a script's object has the bytes that were pinned once.
+func (j *Journal) pinned(ctx context.Context, s events.Script) error {
+	now := s
+	if err := j.pin(ctx, &now); err != nil {
+		return err
+	}
+	if now.ObjectSHA256 != s.ObjectSHA256 {
+		return domain.Refuse(domain.Conflict, "script object '%s' has other bytes now than the execution pinned", s.Object)
+	}
+	return nil
+}
