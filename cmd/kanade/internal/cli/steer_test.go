@@ -147,6 +147,9 @@ func TestRetry(t *testing.T) {
 	require.Equal(t, 1, none.code)
 	require.Contains(t, none.err, "409 Conflict")
 	require.Contains(t, kanade(t, "retry", id, "--state", "odd").err, "states[0]")
+	require.NoError(t, os.Remove(flag))
+	ok(t, "job", "delete", "once")
+	require.Contains(t, ok(t, "retry", id, "--pinned"), ": once 1.0.0 on 1 endpoint (log ")
 	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded")["exec_id"])
 }
 
