@@ -39,10 +39,10 @@ const (
 
 // TestProveIdempotency lets clients repeat requests under one Idempotency-Key until they are answered, while something
 // happens to the api at every point of a request: at each write to the broker, before, in the middle and after it, and at
-// each read. Every key leaves one fact, all its clients are answered the same, though an
-// endpoint joins between the answer and its repetition, and another body under it is refused; a key on the kills of two execs
-// is two kills, and a run under a key has no id of the client's own. By
-// default one client meets death at every point, and the other fates at every second one.
+// each read. Every key leaves one fact, all its clients are answered the same, though an endpoint joins between the answer
+// and its repetition, and another body under it is refused; a key on the kills of two execs is two kills, and a run under a
+// key has no id of the client's own. By default one client meets death at every point, and the other fates at every second
+// one.
 func TestProveIdempotency(t *testing.T) {
 	crowds, seed := extent(t, 4, 2)
 	full := crowds == 4
