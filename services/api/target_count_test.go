@@ -80,7 +80,12 @@ func TestRequireTargetsRightAfterJoin(t *testing.T) {
 		pc, group := fmt.Sprintf("pc-%02d", i), fmt.Sprintf("g%d", i)
 		s.endpoint(pc)
 		s.write(http.MethodPost, "/api/agents/"+pc+"/groups", `{"group":"`+group+`"}`)
-		require.Equal(t, 1, s.exec("hello", `{"target":{"groups":["`+group+`"]},"require_targets":true}`).TargetCount)
+		plan := `{"target":{"groups":["` + group + `"]},"require_targets":true}`
+		if i%2 == 0 {
+			require.Equal(t, http.StatusOK, s.do(http.MethodPost, "/api/exec/hello?dry_run=true", plan).status)
+			continue
+		}
+		require.Equal(t, 1, s.exec("hello", plan).TargetCount)
 	}
 	before := s.lastSeq()
 	refused := s.do(http.MethodPost, "/api/exec/hello", `{"target":{"groups":["nobody"]},"require_targets":true}`)

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 	"kanade/libs/events/wire"
+	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
 	"kanade/services/api/internal/journal"
 )
@@ -52,10 +54,16 @@ func dryCommandOf(c wire.Command) (dryCommand, error) {
 }
 
 // dryRun answers what an exec would do if it were requested now, by the same decisions as the scheduler's, over the read
-// model's view of the fleet. Nothing is written.
+// model's view of the fleet, which gets a moment to see what the log has. Nothing is written.
 func (s *server) dryRun(w http.ResponseWriter, r *http.Request, c journal.Caller, jobID string, plan *catalog.Plan) error {
 	e, at, err := s.journal.DraftExec(r.Context(), c, jobID, plan)
 	if err != nil {
+		return err
+	}
+	// A read model that lags for longer answers all the same: the headers say how far it is.
+	waiting, cancel := context.WithTimeout(r.Context(), lookBefore)
+	defer cancel()
+	if err := s.caughtUp(waiting); err != nil && !errors.Is(err, readmodel.ErrBehind) {
 		return err
 	}
 	planned, err := s.planned(r.Context(), e, plan, at)
