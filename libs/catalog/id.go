@@ -12,8 +12,9 @@ const (
 	MaxManifest = 3 << 19
 	// MaxSchedule is the size of a schedule, as sent and as stored, in bytes: that of a request body.
 	MaxSchedule = 2 << 20
-	// MaxPlan is the size of a plan as sent, in bytes: that of a request body.
-	MaxPlan = 2 << 20
+	// MaxPlan is the size of a plan as sent, in bytes: MaxPlanPCs endpoints with ids of MaxID characters fit. What is stored
+	// of it must fit a message of the log besides (events.MaxPayload, compressed).
+	MaxPlan = 16 << 20
 	// MaxPlanPCs is the number of endpoints that a plan may name.
 	MaxPlanPCs = 100_000
 )

@@ -87,7 +87,7 @@ func TestPlanLimits(t *testing.T) {
 	_, err = ParsePlan(body(MaxPlanPCs + 1))
 	require.EqualError(t, err, "100001 named endpoints are more than the limit of 100000")
 	_, err = ParsePlan(make([]byte, MaxPlan+1))
-	require.EqualError(t, err, "2097153 bytes are more than the limit of 2097152")
+	require.EqualError(t, err, "16777217 bytes are more than the limit of 16777216")
 }
 
 func TestCheckDeadline(t *testing.T) {

@@ -65,6 +65,10 @@ type ExecRequested struct {
 	// IdempotencyKey is the client's, and RequestHash the SHA-256 of the body it came with.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	RequestHash    string `json:"request_hash,omitempty"`
+	// TargetCount is how many endpoints the request was answered to be for, kept so that a repeated request is answered
+	// the same. It decides nothing (ExecPlanned does); nil where nobody was answered (a schedule's tick) or nobody could
+	// count them.
+	TargetCount *int `json:"target_count,omitempty"`
 }
 
 func (ExecRequested) EventType() string     { return "kanade.exec.requested.v1" }
@@ -273,6 +277,7 @@ var (
 			Env: map[string]string{"COLOR": "red"}, Args: []string{"-v"}, Stdin: "yes\n", SuccessCodes: []int{0, 3010}, Staleness: "strict", MaxCacheAge: "5m"},
 		Plan: json.RawMessage(`{"target":{"all":true}}`), ScheduleID: "nightly", Nominal: &sampleTime, DeadlineAt: &sampleTime,
 		Retry: &sampleRetry, RetryOf: "0f0e1b57-96c1-4b5e-8a0c-1a6d0d7f8f11", Reason: "the server is back", Origin: "cli", IdempotencyKey: "k1", RequestHash: sampleDocument.Hash,
+		TargetCount: &sampleCount,
 	}
 	sampleExecPlanned = ExecPlanned{
 		ExecID:  sampleExecRequested.ExecID,

@@ -112,10 +112,10 @@ func (r *Reader) Agents(ctx context.Context, f AgentFilter) ([]Agent, error) {
 		ORDER BY heard DESC, 1 LIMIT ?2`, q, f.Limit)
 }
 
-// Audience is whom an exec asks for, each endpoint once: those heard at AliveSince or later (zero: not asked for), the
-// members of groups, and the named ones, whether they are known or not.
+// Audience is whom an exec asks for, each endpoint once: all that are known, the known members of groups, and the named
+// ones, whether they are known or not. An endpoint is known from its first heartbeat on; it may be away.
 type Audience struct {
-	AliveSince  time.Time
+	All         bool
 	Groups, PCs []string
 }
 
@@ -127,11 +127,11 @@ func (r *Reader) CountAudience(ctx context.Context, a Audience) (int, error) {
 		args = append(args, arg)
 		parts = append(parts, fmt.Sprintf(part, len(args)))
 	}
-	if !a.AliveSince.IsZero() {
-		ask("SELECT pc_id FROM presence WHERE heard_at >= ?%d", nanos{&a.AliveSince})
-	}
-	if len(a.Groups) > 0 {
-		ask("SELECT DISTINCT pc_id FROM memberships WHERE group_name IN (SELECT value FROM json_each(?%d))", textList(a.Groups))
+	switch {
+	case a.All: // the groups are in it
+		parts = append(parts, "SELECT pc_id FROM agents")
+	case len(a.Groups) > 0:
+		ask("SELECT DISTINCT pc_id FROM memberships JOIN agents USING (pc_id) WHERE group_name IN (SELECT value FROM json_each(?%d))", textList(a.Groups))
 	}
 	if len(parts) == 0 {
 		return len(slices.Compact(slices.Sorted(slices.Values(a.PCs)))), nil

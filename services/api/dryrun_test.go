@@ -1,15 +1,18 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
+	"iter"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 )
 
@@ -32,7 +35,7 @@ func TestDryRun(t *testing.T) {
 	require.Equal(t, true, got["dry_run"])
 	require.Equal(t, "hello", got["job_id"])
 	require.Equal(t, "1", got["version"])
-	require.Equal(t, 5.0, got["target_count"])
+	require.Equal(t, 6.0, got["target_count"], "those that are left out are counted")
 	require.Equal(t, []any{map[string]any{"pc_id": "pc-05", "reason": "shell_not_supported"}}, got["skipped"])
 	require.Equal(t, 0.0, got["max_failures"])
 	require.Equal(t, 2.0, got["max_parallel"])
@@ -40,7 +43,9 @@ func TestDryRun(t *testing.T) {
 	require.Len(t, waves, 3)
 	first := waves[0].(map[string]any)
 	require.NotEmpty(t, first["due_at"])
+	require.NotEmpty(t, first["deadline_at"])
 	delete(first, "due_at")
+	delete(first, "deadline_at")
 	require.Equal(t, map[string]any{
 		"wave": 0.0, "label": "group canary", "after": false, "delay_secs": 0.0, "pause": false,
 		"expected": []any{"pc-02"}, "waiting": []any{}, "subjects": []any{"commands.pc.pc-02"},
@@ -61,6 +66,49 @@ func TestDryRun(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, unable.status)
 	require.Contains(t, unable.text(), "no endpoint of the target can run it: 1 would be skipped, pc-05 first (shell_not_supported)")
 	require.Equal(t, before, s.lastSeq(), "nothing is written")
+	require.Equal(t, false, got["revoked"])
+	s.write(http.MethodPost, "/api/scripts/hello/revoke", "")
+	require.Equal(t, true, dry(`{"target":{"pcs":["pc-01"]}}`)["revoked"])
+}
+
+// TestDryRunNamesTheCommands: what is sent is said in full.
+func TestDryRunNamesTheCommands(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.upload("tool/1.0", tool)
+	job := func(script string) {
+		s.write(http.MethodPost, "/api/jobs", `id: full
+version: "2"
+execute:
+  shell: pwsh
+  `+script+`
+  timeout: 90s
+  run_as: user
+  cwd: /tmp
+  env: {COLOR: red}
+  args: [-v]
+  stdin: "yes"
+  success_codes: [0, 3010]
+  params: {count: {type: integer, default: 3}}
+staleness: {mode: strict, max_cache_age: 5m}
+`, "Content-Type", yamlType)
+	}
+	plan := `{"target":{"pcs":["a"]},"jitter":"5m","deadline_at":"2030-01-31T08:00:00Z","retry":{"max":2,"backoff":"30s"}}`
+	job("script: x")
+	want := map[string]any{
+		"id": "full", "version": "2", "shell": "pwsh", "script": "x", "timeout_secs": 90.0, "jitter_secs": 300.0, "run_as": "user", "cwd": "/tmp",
+		"env": map[string]any{"COLOR": "red", "count": "3"}, "args": []any{"-v"}, "stdin": "yes", "success_codes": []any{0.0, 3010.0},
+		"retry": map[string]any{"max": 2.0, "backoff_secs": 30.0}, "staleness": map[string]any{"mode": "strict", "max_cache_age": "300s"},
+	}
+	var got map[string]any
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)
+	require.Equal(t, want, got["command"])
+	require.Equal(t, "2030-01-31T08:00:00Z", got["waves"].([]any)[0].(map[string]any)["deadline_at"])
+	job("script_object: tool/1.0")
+	want["script"], want["script_object"], want["script_object_sha256"] = "", "tool/1.0", toolHex
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)
+	require.Equal(t, want, got["command"])
+	s.do(http.MethodPost, "/api/exec/full?dry_run=true", `{"target":{"groups":["nobody"]}}`).into(t, &got)
+	require.Nil(t, got["command"], "nothing goes out")
 }
 
 // TestExecInFull: everything that a plan and a manifest can say is in the request, resolved.
@@ -97,23 +145,60 @@ staleness: {mode: strict, max_cache_age: 5m}
 	require.Contains(t, missing.text(), "params.name: missing: the param has no default")
 }
 
-// TestExecToAHundredThousand: as many endpoints as a plan may name fit a request, and a message of the log.
-func TestExecToAHundredThousand(t *testing.T) {
-	s := newSystem(t, parts{noProjector: true})
-	s.job()
+// namesOf is the body of a plan for as many endpoints as one may name.
+func namesOf(name func(i int) string) string {
 	var body strings.Builder
 	body.WriteString(`{"target":{"pcs":[`)
 	for i := range catalog.MaxPlanPCs {
 		if i > 0 {
 			body.WriteByte(',')
 		}
-		fmt.Fprintf(&body, `"pc-%012d"`, i*7919%1_000_000_007)
+		body.WriteString(`"` + name(i) + `"`)
 	}
 	body.WriteString(`]}}`)
-	require.Less(t, body.Len(), catalog.MaxPlan)
-	e := s.exec("hello", body.String())
-	require.Equal(t, catalog.MaxPlanPCs, e.TargetCount)
-	var plan catalog.Plan
-	require.NoError(t, json.Unmarshal(s.requested(e.Sequence).Plan, &plan))
-	require.Len(t, plan.Target.PCs, catalog.MaxPlanPCs)
+	return body.String()
 }
+
+// TestExecToAHundredThousand: as many endpoints as a plan may name, with names as long as they may be, fit a request and
+// a message of the log, and so does their plan. Names that do not shrink are refused with the limit.
+func TestExecToAHundredThousand(t *testing.T) {
+	s := newSystem(t, parts{noProjector: true})
+	s.job()
+	for name, of := range map[string]func(i int) string{
+		"short": func(i int) string { return fmt.Sprintf("pc-%012d", i*7919%1_000_000_007) },
+		"long": func(i int) string {
+			return fmt.Sprintf("desktop-%06d.floor-%02d.site-%03d.europe.example-corporation.internal", i*7919%1_000_003, i%40, i%500)
+		},
+		"longest": func(i int) string {
+			return fmt.Sprintf("%07d-%s", i*7919%1_000_003, strings.Repeat("y", catalog.MaxID-8))
+		},
+	} {
+		body := namesOf(of)
+		e := s.exec("hello", body)
+		require.Equal(t, catalog.MaxPlanPCs, e.TargetCount, name)
+		x := s.requested(e.Sequence)
+		plan, err := catalog.ParsePlanDocument(x.Plan)
+		require.NoError(t, err)
+		require.Len(t, plan.Target.PCs, catalog.MaxPlanPCs)
+		planned, err := events.New(fanout.Plan(x, plan, emptyFleet{}, time.Now()), events.Meta{ID: "x", Source: "/kanade/test", Time: time.Now()})
+		require.NoError(t, err)
+		_, stored, err := planned.Encode()
+		require.NoError(t, err)
+		require.Less(t, len(stored), events.MaxPayload, name)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	before := s.lastSeq()
+	body := namesOf(func(int) string {
+		return fmt.Sprintf("%016x%016x%016x%016x%016x%016x%016x%016x", r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64())
+	})
+	require.Less(t, len(body), catalog.MaxPlan)
+	refused := s.do(http.MethodPost, "/api/exec/hello", body)
+	require.Equal(t, http.StatusRequestEntityTooLarge, refused.status)
+	require.Contains(t, refused.text(), "larger than the broker's limit of 4194304 bytes for one message")
+	require.Equal(t, before, s.lastSeq())
+}
+
+type emptyFleet struct{}
+
+func (emptyFleet) Endpoint(string) (fanout.Endpoint, bool) { return fanout.Endpoint{}, false }
+func (emptyFleet) Endpoints() iter.Seq[fanout.Endpoint]    { return func(func(fanout.Endpoint) bool) {} }

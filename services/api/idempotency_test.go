@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -36,6 +37,47 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, first, s.exec("hello", all, "Idempotency-Key", "k1"))
 	long := s.do(http.MethodPost, "/api/exec/hello", all, "Idempotency-Key", fmt.Sprintf("%0256d", 1))
 	require.Equal(t, http.StatusBadRequest, long.status)
+}
+
+// TestKeyWithExecID: an id of the client's own and a key would be two names of one exec, and the key could stand for two.
+func TestKeyWithExecID(t *testing.T) {
+	s := newSystem(t, parts{})
+	for _, field := range []string{"exec_id", "job_id"} {
+		for range 2 {
+			id := uuid.NewString()
+			a := s.do(http.MethodPost, "/api/run", `{"pc_id":"pc-01","script":"`+id+`","shell":"sh","`+field+`":"`+id+`"}`, "Idempotency-Key", "k")
+			require.Equal(t, http.StatusUnprocessableEntity, a.status, a.text())
+			require.Contains(t, a.text(), "exec_id: an Idempotency-Key makes the id of its exec")
+		}
+	}
+	require.Zero(t, s.lastSeq())
+}
+
+// TestKeyOnTwoThings: what acts on something is told apart by it; what makes an exec is not.
+func TestKeyOnTwoThings(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.job()
+	x, y := s.exec("hello", `{"target":{"pcs":["a"]}}`), s.exec("hello", `{"target":{"pcs":["a"]}}`)
+	kill := func(id, reason string) answer {
+		return s.do(http.MethodPost, "/api/executions/"+id+"/kill", `{"reason":"`+reason+`"}`, "Idempotency-Key", "k")
+	}
+	first := kill(x.ExecID, "a").sequence(t)
+	second := kill(y.ExecID, "a").sequence(t)
+	require.Equal(t, events.ExecKilled{ExecID: x.ExecID, Reason: "a"}, s.fact(first))
+	require.Equal(t, events.ExecKilled{ExecID: y.ExecID, Reason: "a"}, s.fact(second))
+	require.Equal(t, first, kill(x.ExecID, "a").sequence(t))
+	require.Equal(t, second, kill(y.ExecID, "a").sequence(t))
+	require.Equal(t, http.StatusUnprocessableEntity, kill(y.ExecID, "b").status)
+
+	// What changes nothing spends no key.
+	z := s.exec("hello", `{"target":{"pcs":["a"]}}`)
+	pause := func(reason, key string) answer {
+		return s.write(http.MethodPost, "/api/executions/"+z.ExecID+"/pause", `{"reason":"`+reason+`"}`, "Idempotency-Key", key)
+	}
+	paused, before := pause("x", "first").sequence(t), s.lastSeq()
+	require.Equal(t, paused, pause("a", "n").sequence(t))
+	require.Equal(t, paused, pause("b", "n").sequence(t))
+	require.Equal(t, before, s.lastSeq())
 }
 
 // TestIdempotentDocument: a save that is repeated after another one does not undo it.

@@ -291,8 +291,74 @@ func TestRetry(t *testing.T) {
 	require.Contains(t, string(retry(`{"states":["failed"]}`).Plan), `"pcs":["bad"]`)
 	require.Contains(t, string(retry(`{"states":["skipped","succeeded"]}`).Plan), `"pcs":["ok","stale","unable"]`)
 	require.Equal(t, e.ExecID, s.read("/api/executions/" + x.ExecID).json(t).(map[string]any)["execution"].(map[string]any)["retry_of"])
+
+	was := s.requested(e.Sequence)
+	s.write(http.MethodPost, "/api/jobs", strings.NewReplacer("1.0.0", "2", "timeout: 30s", "timeout: 31s\n  params: {a: {type: integer}}").Replace(helloYAML), "Content-Type", yamlType)
+	today := retry("")
+	require.Equal(t, "2", today.Version)
+	require.Equal(t, uint64(31), today.Script.TimeoutSecs, "what runs is the job of today")
+	original := func(x events.ExecRequested) {
+		t.Helper()
+		require.Equal(t, was.Script, x.Script)
+		require.Equal(t, []any{was.Version, was.JobSequence, was.JobHash}, []any{x.Version, x.JobSequence, x.JobHash})
+		require.Equal(t, &events.Retry{Max: 2, BackoffSecs: 30}, x.Retry)
+		require.Contains(t, string(x.Plan), `"pcs":["away","bad","silent","slow","stale"]`)
+	}
+	original(retry(`{"pinned":true}`))
 	s.write(http.MethodDelete, "/api/jobs/hello", "")
-	require.Equal(t, http.StatusNotFound, s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/retry", "").status, "what runs is the job of today")
+	original(retry(""))
+}
+
+// TestRetryOfRun: what a run ran runs again, though no job holds it.
+func TestRetryOfRun(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.endpointThat(func(e events.ExecRequested) {
+		s.plan(e.ExecID, "pc-01")
+		three := 3
+		s.run(runOf(execAnswer{ExecID: e.ExecID, JobID: e.JobID, Version: e.Version}, "pc-01"), events.StateFailed, &three, events.Output{})
+	})
+	first := s.write(http.MethodPost, "/api/run", `{"pc_id":"pc-01","script":"exit 3","shell":"sh","timeout_secs":7}`)
+	var ran struct {
+		ExecID string `json:"exec_id"`
+	}
+	first.into(t, &ran)
+	var again execAnswer
+	for range 2 { // and the retry of a retry
+		s.write(http.MethodPost, "/api/executions/"+ran.ExecID+"/retry", `{"reason":"x"}`).into(t, &again)
+		x := s.requested(again.Sequence)
+		require.Equal(t, "adhoc-run", x.JobID)
+		require.Equal(t, events.Script{Shell: "sh", Body: "exit 3", TimeoutSecs: 7, RunAs: "system"}, x.Script)
+		require.Equal(t, ran.ExecID, x.RetryOf)
+		require.Nil(t, x.DeadlineAt, "that was a moment of then")
+		require.Equal(t, 1, again.TargetCount)
+		ran.ExecID = again.ExecID
+		require.Eventually(t, func() bool {
+			return strings.Contains(s.read("/api/executions/"+ran.ExecID).text(), `"failed":1`)
+		}, 5*time.Second, time.Millisecond)
+	}
+}
+
+// TestPinnedRetryOfAnObject: the bytes that were pinned, or none.
+func TestPinnedRetryOfAnObject(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.upload("tool/1", tool)
+	object := func(key string) {
+		s.write(http.MethodPost, "/api/jobs", "id: obj\nversion: \"1\"\nexecute: {shell: sh, script_object: "+key+", timeout: 1s}\n", "Content-Type", yamlType)
+	}
+	object("tool/1")
+	e := s.exec("obj", `{"target":{"pcs":["pc-01"]}}`)
+	s.plan(e.ExecID, "pc-01")
+	s.append(events.ExecExpired{ExecID: e.ExecID, Outcome: events.OutcomeExpired})
+	var again execAnswer
+	s.write(http.MethodPost, "/api/executions/"+e.ExecID+"/retry", `{"pinned":true}`).into(t, &again)
+	require.Equal(t, toolHex, s.requested(again.Sequence).Script.ObjectSHA256)
+	s.append(events.ExecExpired{ExecID: again.ExecID, Outcome: events.OutcomeExpired})
+	s.upload("tool/2", "x")
+	object("tool/2")
+	s.upload("tool/1", "other")
+	changed := s.do(http.MethodPost, "/api/executions/"+e.ExecID+"/retry", `{"pinned":true}`)
+	require.Equal(t, http.StatusConflict, changed.status, changed.text())
+	require.Contains(t, changed.text(), "other bytes")
 }
 
 // TestKillOfWhatGoesOutInParts: an exec whose facts come faster than anybody can read them is stopped all the same.

@@ -139,6 +139,14 @@ func (s *system) project() {
 	})
 }
 
+// feed makes a read model that holds nothing and is not brought further until the test ends.
+func (s *system) feed() {
+	s.t.Helper()
+	w, err := readmodel.OpenWriter(context.Background(), s.dir)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { require.NoError(s.t, w.Close()) })
+}
+
 // answer is what the API said.
 type answer struct {
 	status int
@@ -296,6 +304,7 @@ type execAnswer struct {
 	JobID       string   `json:"job_id"`
 	Version     string   `json:"version"`
 	TargetCount int      `json:"target_count"`
+	Uncounted   bool     `json:"uncounted"`
 	Subjects    []string `json:"subjects"`
 	Sequence    uint64   `json:"sequence"`
 }

@@ -74,7 +74,10 @@ func refusals() []refusal {
 		{"malformed plan", post, "/api/exec/hello", jsonType, `{"target":`, 400, "not readable as JSON", ""},
 		{"no plan", post, "/api/exec/hello", jsonType, ``, 400, "empty", ""},
 		{"plan that is no JSON", post, "/api/exec/hello", yamlType, all, 415, "Content-Type: application/json", ""},
-		{"plan too large", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["` + big + `"]}}`, 413, "limit of 2097152 bytes", ""},
+		{"plan too large", post, "/api/exec/hello", jsonType, `{"target":{"pcs":["` + strings.Repeat("x", 16<<20) + `"]}}`, 413, "limit of 16777216 bytes", ""},
+		{"deadline that has passed", post, "/api/exec/hello", jsonType, `{"target":{"all":true},"deadline_at":"2001-01-01T00:00:00Z"}`, 400, "deadline_at: 2001-01-01T00:00:00Z has passed", "deadline_at"},
+		{"deadline that has passed, dry", post, "/api/exec/hello?dry_run=true", jsonType, `{"target":{"all":true},"deadline_at":"2001-01-01T00:00:00Z"}`, 400, "deadline_at: 2001-01-01T00:00:00Z has passed", "deadline_at"},
+		{"dry run misspelt", post, "/api/exec/hello?dryrun=true", jsonType, all, 400, "dryrun: unknown parameter; there is dry_run", ""},
 
 		{"schedule of an unknown job", post, "/api/schedules", yamlType, "id: s\njob_id: nojob\nwhen: {per_pc: once}\ntarget: {all: true}\n", 400, "unknown job_id 'nojob' — register the job first (kanade job create)", ""},
 		{"schedule with a bad time", post, "/api/schedules", yamlType, schedule("when: {calendar: {at: \"25:99\"}}\n"), 400, "when.calendar.at", "when.calendar.at"},

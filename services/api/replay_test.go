@@ -37,6 +37,7 @@ var differs = map[int]struct {
 	status int
 	says   string // part of the sentence
 }{
+	15: {400, "deadline_at: 2020-01-01T00:00:00Z has passed"},
 	18: {400, "jitter: expected a duration"},
 	19: {400, "rollout.waves: must not be empty"},
 	20: {400, "rollout.waves[0].delay: expected a duration"},
@@ -57,6 +58,7 @@ var differs = map[int]struct {
 
 // instead is sent after a request that is refused now, so that what follows in the recording has something to speak of.
 var instead = map[int]string{
+	15: `{"target":{"pcs":["pc-01"]}}`,
 	28: "id: inv\nversion: \"1.1.0\"\nexecute: {shell: powershell, script: echo, timeout: 30s}\n",
 	29: "id: chk\nversion: \"1\"\nexecute: {shell: cmd, script: echo, timeout: 10s}\n",
 	30: "id: evt\nversion: \"1\"\nexecute: {shell: cmd, script: echo, timeout: 10s}\n",

@@ -73,4 +73,9 @@ func TestFreeze(t *testing.T) {
 	before := s.lastSeq()
 	require.Equal(t, before, s.write(http.MethodDelete, "/api/freeze", "").sequence(t))
 	require.Equal(t, before, s.lastSeq())
+	s.write(http.MethodPut, "/api/freeze", yearEnd)
+	unknown := s.do(http.MethodDelete, "/api/freeze", `{"why":"x"}`)
+	require.Equal(t, http.StatusUnprocessableEntity, unknown.status, unknown.text())
+	cleared = s.write(http.MethodDelete, "/api/freeze", `{"reason":"books are closed"}`)
+	require.Equal(t, events.FreezeCleared{ID: "fleet", Reason: "books are closed"}, s.fact(cleared.sequence(t)))
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +30,15 @@ func (a *app) dryRun(ctx context.Context, r client.Request) error {
 }
 
 func printDryRun(w io.Writer, d client.DryRun) error {
-	fmt.Fprintf(w, "dry run of %s %s: %s in %s, nothing was written\n", d.JobID, d.Version, plural(d.TargetCount, "endpoint"), plural(len(d.Waves), "wave"))
+	left := ""
+	if n := len(d.Skipped); n > 0 {
+		left = fmt.Sprintf(" (%d left out)", n)
+	}
+	fmt.Fprintf(w, "dry run of %s %s: %s%s in %s, nothing was written\n",
+		cell(d.JobID), cell(d.Version), plural(d.TargetCount, "endpoint"), left, plural(len(d.Waves), "wave"))
+	if d.Revoked {
+		fmt.Fprintln(w, "the job is revoked: the commands go out, and every endpoint skips them (revoked)")
+	}
 	fmt.Fprintf(w, "nothing begins after %s, nobody is waited for after %s\n", cell(d.DeadlineAt), cell(d.ExpiresAt))
 	if d.MaxFailures != nil {
 		fmt.Fprintf(w, "halts when more than %s failed\n", have(*d.MaxFailures))
@@ -45,6 +56,11 @@ func printDryRun(w io.Writer, d client.DryRun) error {
 			return err
 		}
 	}
+	if d.Command != nil {
+		if err := printCommand(w, *d.Command); err != nil {
+			return err
+		}
+	}
 	if len(d.Skipped) == 0 {
 		return nil
 	}
@@ -54,6 +70,43 @@ func printDryRun(w io.Writer, d client.DryRun) error {
 		t.row(x.PCID, x.Reason)
 	}
 	return t.end()
+}
+
+// printCommand shows what each command says; what it leaves to the endpoint is left out.
+func printCommand(w io.Writer, c client.DryCommand) error {
+	fmt.Fprintln(w)
+	t := newTable(w, "EACH COMMAND", "")
+	t.row("shell", c.Shell)
+	if c.ScriptObject != "" {
+		t.row("script", c.ScriptObject+" SHA-256 "+c.ScriptSHA256)
+	}
+	t.row("timeout", span(time.Duration(c.TimeoutSecs)*time.Second))
+	t.row("run as", c.RunAs)
+	add := func(name string, value any, given bool) {
+		if given {
+			t.row(name, value)
+		}
+	}
+	add("directory", c.CWD, c.CWD != "")
+	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
+		t.row("env", name+"="+c.Env[name])
+	}
+	for _, arg := range c.Args {
+		t.row("argument", strconv.Quote(arg))
+	}
+	add("stdin", plural(len(c.Stdin), "byte"), c.Stdin != "")
+	add("success", fmt.Sprint(c.SuccessCodes), len(c.SuccessCodes) > 0)
+	add("jitter", span(time.Duration(c.JitterSecs)*time.Second), c.JitterSecs > 0)
+	if r := c.Retry; r != nil {
+		t.row("retry", fmt.Sprintf("%d more, %s apart", r.Max, span(time.Duration(r.BackoffSecs)*time.Second)))
+	}
+	add("staleness", c.Staleness.Mode+" "+c.Staleness.MaxCacheAge, c.Staleness.Mode != "cached")
+	if err := t.end(); err != nil || c.Script == "" {
+		return err
+	}
+	text := strings.TrimRight(printable(c.Script), "\n")
+	_, err := fmt.Fprintf(w, "script\n    %s\n", strings.ReplaceAll(text, "\n", "\n    "))
+	return err
 }
 
 // have is "1 endpoint has", "2 endpoints have".

@@ -101,7 +101,14 @@ func usageOf(command string, err error) error {
 }
 
 func sentenceOf(e client.Requested) string {
-	return fmt.Sprintf("exec %s: %s %s on %s (log %d)", e.ExecID, e.JobID, e.Version, plural(e.TargetCount, "endpoint"), e.Sequence)
+	whom := plural(e.TargetCount, "endpoint")
+	if e.Uncounted {
+		whom = "endpoints that could not be counted"
+		if e.TargetCount > 0 {
+			whom = plural(e.TargetCount, "named endpoint") + " and others that could not be counted"
+		}
+	}
+	return fmt.Sprintf("exec %s: %s %s on %s (log %d)", e.ExecID, e.JobID, e.Version, whom, e.Sequence)
 }
 
 func orEmpty(list []string) []string { return append([]string{}, list...) }

@@ -80,8 +80,13 @@ func (c *freezeSetCmd) Run(ctx context.Context, a *app) error {
 	return a.write(ctx, r, "schedules: %s", freezeText(&f, time.Now()))
 }
 
-type freezeClearCmd struct{}
+type freezeClearCmd struct{ reasonFlag }
 
 func (c *freezeClearCmd) Run(ctx context.Context, a *app) error {
-	return a.write(ctx, client.Request{Method: http.MethodDelete, Path: "/api/freeze"}, "schedules fire again")
+	body, err := c.body(nil)
+	if err != nil {
+		return err
+	}
+	r := client.Request{Method: http.MethodDelete, Path: "/api/freeze", Body: body, ContentType: client.JSON}
+	return a.write(ctx, r, "schedules fire again")
 }

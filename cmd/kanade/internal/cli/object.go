@@ -13,7 +13,7 @@ import (
 )
 
 type scriptCmd struct {
-	Publish scriptPublishCmd `cmd:"" help:"Store a script as an object that jobs name (execute.script_object: NAME/VERSION)."`
+	Publish scriptPublishCmd `cmd:"" help:"Store a script as an object that jobs name (execute.script_object: NAME/VERSION). One that is in use is not replaced: take another version."`
 	List    scriptListCmd    `cmd:"" help:"List the script objects, newest first."`
 	Get     scriptGetCmd     `cmd:"" help:"Print a script object, or write it to a file."`
 	Delete  scriptDeleteCmd  `cmd:"" help:"Delete a script object that nothing uses."`

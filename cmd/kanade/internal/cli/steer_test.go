@@ -35,7 +35,8 @@ func TestDryRun(t *testing.T) {
 	text := ok(t, args...)
 	require.Regexp(t, `^dry run of a 1\.0\.0: 2 endpoints in 3 waves, nothing was written\nnothing begins after 20\S+ \S+, nobody is waited for after 20.*\n`+
 		`halts when more than 1 endpoint has failed\nat most 1 endpoint at work at once, those that failed included\n\nWAVE .*\n`+
-		`0 +group canary +20\S+ \S+ +1 +pc-01 +-\n1 +50% +1m30s after the end of wave 0 +1 +pc-02 +-\n2 +100% +when it is released +0 +- +-\n$`, text)
+		`0 +group canary +20\S+ \S+ +1 +pc-01 +-\n1 +50% +1m30s after the end of wave 0 +1 +pc-02 +-\n2 +100% +when it is released +0 +- +-\n`+
+		`\nEACH COMMAND.*\nshell +\w+\ntimeout +30s\nrun as +system\njitter +1s\nretry +1 more, 1s apart\nscript\n    true\n$`, text)
 	raw := okJSON[map[string]any](t, args...)
 	require.Equal(t, true, raw["dry_run"])
 	require.Len(t, raw["waves"], 3)
@@ -44,6 +45,10 @@ func TestDryRun(t *testing.T) {
 	r := kanade(t, "exec", "a", "--group", "nobody", "--require-targets")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "422")
+	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 0 endpoints \(log \d+\)\n`, ok(t, "exec", "a", "--group", "nobody"))
+	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 1 endpoint \(log \d+\)\n`, ok(t, "exec", "a", "--group", "canary", "--wave", "percent=50", "--wave", "percent=100,pause"))
+	ok(t, "revoke", "a")
+	require.Contains(t, ok(t, "exec", "a", "--all", "--dry-run"), "every endpoint skips them (revoked)\n")
 	r = kanade(t, "exec", "a", "--all", "--dry-run", "--wait")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "see `kanade exec run --help`")
@@ -142,6 +147,9 @@ func TestRetry(t *testing.T) {
 	require.Equal(t, 1, none.code)
 	require.Contains(t, none.err, "409 Conflict")
 	require.Contains(t, kanade(t, "retry", id, "--state", "odd").err, "states[0]")
+	require.NoError(t, os.Remove(flag))
+	ok(t, "job", "delete", "once")
+	require.Contains(t, ok(t, "retry", id, "--pinned"), ": once 1.0.0 on 1 endpoint (log ")
 	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded")["exec_id"])
 }
 
@@ -199,7 +207,7 @@ func TestFreeze(t *testing.T) {
 	r := kanade(t, "freeze", "set", "--from", "soon")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "from: expected YYYY-MM-DD")
-	require.Equal(t, "schedules fire again\n", ok(t, "freeze", "clear"))
+	require.Equal(t, "schedules fire again\n", ok(t, "freeze", "clear", "--reason", "back"))
 	eventually(t, "not frozen", "freeze", "status")
 	require.Nil(t, okJSON[any](t, "freeze", "status"))
 }

@@ -21,10 +21,12 @@ type Job struct {
 
 // Requested answers POST /api/exec/{job_id}.
 type Requested struct {
-	ExecID      string `json:"exec_id"`
-	JobID       string `json:"job_id"`
-	Version     string `json:"version"`
-	TargetCount int    `json:"target_count"`
+	ExecID  string `json:"exec_id"`
+	JobID   string `json:"job_id"`
+	Version string `json:"version"`
+	// TargetCount is how many endpoints it asks for; with Uncounted the named ones alone, since nobody could count the others.
+	TargetCount int  `json:"target_count"`
+	Uncounted   bool `json:"uncounted"`
 	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
 	RetryOf  string `json:"retry_of"`
 	Sequence uint64 `json:"sequence"`
@@ -32,8 +34,13 @@ type Requested struct {
 
 // DryRun answers POST /api/exec/{job_id}?dry_run=true.
 type DryRun struct {
-	JobID       string     `json:"job_id"`
-	Version     string     `json:"version"`
+	JobID   string `json:"job_id"`
+	Version string `json:"version"`
+	// Revoked: every endpoint would skip it.
+	Revoked bool `json:"revoked"`
+	// Command is what each command says; nil where none goes out.
+	Command *DryCommand `json:"command"`
+	// TargetCount is how many endpoints it asks for, those that are left out among them.
 	TargetCount int        `json:"target_count"`
 	Waves       []DryWave  `json:"waves"`
 	Skipped     []Skipped  `json:"skipped"`
@@ -42,6 +49,30 @@ type DryRun struct {
 	// MaxFailures and MaxParallel are endpoints; nil: no limit.
 	MaxFailures *int `json:"max_failures"`
 	MaxParallel *int `json:"max_parallel"`
+}
+
+// DryCommand is what each command of an exec says. The script is Script, or an object with the digest of its bytes.
+type DryCommand struct {
+	Shell        string            `json:"shell"`
+	Script       string            `json:"script"`
+	ScriptObject string            `json:"script_object"`
+	ScriptSHA256 string            `json:"script_object_sha256"`
+	TimeoutSecs  uint64            `json:"timeout_secs"`
+	JitterSecs   uint64            `json:"jitter_secs"`
+	RunAs        string            `json:"run_as"`
+	CWD          string            `json:"cwd"`
+	Env          map[string]string `json:"env"`
+	Args         []string          `json:"args"`
+	Stdin        string            `json:"stdin"`
+	SuccessCodes []int             `json:"success_codes"`
+	Retry        *struct {
+		Max         int    `json:"max"`
+		BackoffSecs uint64 `json:"backoff_secs"`
+	} `json:"retry"`
+	Staleness struct {
+		Mode        string `json:"mode"`
+		MaxCacheAge string `json:"max_cache_age"`
+	} `json:"staleness"`
 }
 
 // DryWave is a wave as a dry run plans it.

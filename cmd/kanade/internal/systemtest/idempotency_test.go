@@ -22,6 +22,7 @@ import (
 	"kanade/libs/bus/broker"
 	"kanade/libs/bus/bustest"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/agent"
 	"kanade/services/api"
 )
@@ -38,8 +39,10 @@ const (
 
 // TestProveIdempotency lets clients repeat requests under one Idempotency-Key until they are answered, while something
 // happens to the api at every point of a request: at each write to the broker, before, in the middle and after it, and at
-// each read. Every key leaves one fact, all its clients are answered the same, and another body under it is refused. By
-// default one client meets death at every point, and the other fates at every second one.
+// each read. Every key leaves one fact, all its clients are answered the same, though an endpoint joins between the answer
+// and its repetition, and another body under it is refused; a key on the kills of two execs is two kills, and a run under a
+// key has no id of the client's own. By default one client meets death at every point, and the other fates at every second
+// one.
 func TestProveIdempotency(t *testing.T) {
 	crowds, seed := extent(t, 4, 2)
 	full := crowds == 4
@@ -88,6 +91,10 @@ type siege struct {
 	keys             map[string]string // of execs: their ids
 	points, requests int
 	runner           runner
+	operator         *bus.Bus
+	// joined counts the endpoints that have joined; killed are execs that were killed under another one's key.
+	joined int
+	killed []string
 }
 
 // seat is one api and where it is asked.
@@ -104,6 +111,7 @@ func newSiege(t *testing.T, seed uint64, f fate, clients int) *siege {
 		site: newSite(t), r: rand.New(rand.NewPCG(seed, uint64(clients))), fate: f, clients: clients,
 		through: map[string]bool{}, keys: map[string]string{}, runner: runner{runs: map[string]int{}},
 	}
+	s.operator = bustest.Dial(t, s.broker)
 	s.startProjector()
 	s.startScheduler("scheduler")
 	s.startAgent("runner", t.TempDir(), s.broker, &s.runner)
@@ -143,6 +151,8 @@ func (s *siege) now() (*seat, context.Context) {
 type errand struct {
 	name, path, body, other, key string
 	what                         []string
+	// meanwhile is done before the answered request is repeated; nil for nothing.
+	meanwhile func()
 }
 
 // round sends an exec through its life, with the api in trouble at a point of each request. It gives false when all of
@@ -156,6 +166,13 @@ func (s *siege) round(point int) (more bool) {
 	}
 	id := s.besiege(exec, point)["exec_id"].(string)
 	s.keys[exec.key] = id
+	all := &errand{
+		name: "all", path: "/api/exec/job", key: key + "all", body: `{"target":{"all":true}}`, other: `{"target":{"groups":["a"]}}`,
+		meanwhile: func() { s.join(fmt.Sprintf("pc-%d", point)) },
+	}
+	everywhere := s.besiege(all, point)
+	s.keys[all.key] = everywhere["exec_id"].(string)
+	s.requireCount(everywhere)
 	run := &errand{
 		name: "run", path: "/api/run", key: key + "run", body: `{"pc_id":"runner","shell":"sh","script":"a","timeout_secs":30}`,
 		other: `{"pc_id":"runner","shell":"sh","script":"b","timeout_secs":30}`,
@@ -175,10 +192,51 @@ func (s *siege) round(point int) (more bool) {
 			s.keys[e.key] = answer["exec_id"].(string)
 		}
 	}
-	for _, e := range []string{"exec", "run", "pause", "resume", "release", "cancel", "kill", "retry"} {
+	s.requireScope(key, id, everywhere["exec_id"].(string))
+	for _, e := range []string{"exec", "all", "run", "pause", "resume", "release", "cancel", "kill", "retry"} {
 		more = more || !s.through[e]
 	}
 	return more
+}
+
+// join makes another endpoint known, with an agent that runs nothing of this.
+func (s *siege) join(pc string) {
+	s.t.Helper()
+	beat, err := json.Marshal(wire.Heartbeat{PCID: pc, At: time.Now(), AgentVersion: "0.43.45", Hostname: pc, OSFamily: "windows"})
+	require.NoError(s.t, err)
+	_, err = s.operator.JetStream().Publish(s.t.Context(), "heartbeat."+pc, beat)
+	require.NoError(s.t, err)
+	s.joined++
+	settle(2 * time.Second)
+}
+
+// requireCount holds what an exec to all was answered against the fleet of that moment: the runner, and whoever had joined
+// before. The one that joined between the answer and its repetition is not in it.
+func (s *siege) requireCount(answer map[string]any) {
+	s.t.Helper()
+	require.NotContains(s.t, answer, "uncounted")
+	require.InDelta(s.t, s.joined, answer["target_count"], 0, "the runner, and all but the last of %d", s.joined)
+}
+
+// requireScope holds that a key stands for one act on one exec: the kill of another exec under the key of the first kill is
+// another request; and that a run under a key has no other id than that of the key.
+func (s *siege) requireScope(key, first, second string) {
+	s.t.Helper()
+	kill := func(id string) any {
+		return s.ask(&errand{name: "kill under one key", path: "/api/executions/" + id + "/kill", body: `{"reason":"why not"}`, key: key + "kill"})["sequence"]
+	}
+	one, two := kill(first), kill(second)
+	require.NotEqual(s.t, one, two)
+	require.Equal(s.t, []any{one, two}, []any{kill(first), kill(second)})
+	s.killed = append(s.killed, second)
+	x, asking := s.now()
+	for _, script := range []string{"a", "b"} {
+		id := events.DeriveID(key, script)
+		body := `{"pc_id":"runner","shell":"sh","script":"` + script + `","exec_id":"` + id + `"}`
+		status, _, text, err := s.request(asking, x, "/api/run", body, key+"named")
+		require.NoError(s.t, err)
+		require.Equal(s.t, http.StatusUnprocessableEntity, status, "%s", text)
+	}
 }
 
 // besiege lets all clients do an errand, brings trouble to the api at a point of it, and gives the answer.
@@ -210,6 +268,9 @@ func (s *siege) besiege(e *errand, point int) map[string]any {
 		}
 	}
 	<-done
+	if e.meanwhile != nil {
+		e.meanwhile()
+	}
 	again := s.ask(e)
 	for _, a := range answers {
 		require.Equal(s.t, e.same(again), e.same(a), "%s under key %s", e.name, e.key)
@@ -340,6 +401,9 @@ func (s *siege) requireOnce() {
 		return nil
 	}))
 	require.Equal(s.t, s.keys, requested)
+	for _, id := range s.killed {
+		require.Equal(s.t, 1, facts["kanade.exec.killed.v1 "+id], "kills of exec %s", id)
+	}
 	for key, id := range s.keys {
 		if strings.HasSuffix(key, "run") {
 			require.Equal(s.t, 1, s.runner.runs[id], "runs of exec %s", id)

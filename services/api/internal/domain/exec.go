@@ -2,10 +2,12 @@ package domain
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
 	"kanade/libs/catalog"
+	"kanade/libs/catalog/fanout"
 	"kanade/libs/events"
 )
 
@@ -44,6 +46,9 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 			return none, refuseCatalog(check, Unprocessable)
 		}
 	}
+	if at := r.Plan.DeadlineAt; at != nil && !at.After(r.At) {
+		return none, RefuseField(Invalid, "deadline_at", "%s has passed: nothing could start any more", at.UTC().Format(time.RFC3339))
+	}
 	plan, err := r.Plan.Document()
 	if err != nil {
 		return none, fmt.Errorf("request exec of job %s: %w", r.JobID, err)
@@ -51,6 +56,9 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	e := events.ExecRequested{
 		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
 		Script: script, Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Retry: r.Plan.Retry.Resolve(), RetryOf: r.RetryOf, Reason: r.Reason, Origin: r.Origin,
+	}
+	if n, named := CountNames(r.Plan); named {
+		e.TargetCount = &n
 	}
 	if r.Key != "" {
 		e.IdempotencyKey, e.RequestHash = r.Key, r.BodyHash
@@ -108,18 +116,22 @@ func prefixed(prefix string, names []string) []string {
 	return out
 }
 
-// Audience is whom a plan asks for: the union of everybody alive, the members of groups and the PCs that are named.
+// Audience is whom a plan asks for: the union of everybody known, the known members of groups and the PCs that are named.
 type Audience struct {
 	All         bool
 	Groups, PCs []string
 }
 
-// AudienceOf is the target, or with a rollout what its waves name.
-func AudienceOf(p *catalog.Plan) Audience {
-	a := Audience{All: p.Target.All, Groups: p.Target.Groups, PCs: p.Target.PCs}
+// AudienceOf is the target, or with a rollout what its waves name. It is not exact when a wave takes a share or a number
+// of the target: how many those are says the plan of the exec alone.
+func AudienceOf(p *catalog.Plan) (a Audience, exact bool) {
+	a, exact = Audience{All: p.Target.All, Groups: p.Target.Groups, PCs: p.Target.PCs}, true
 	if p.Rollout != nil {
 		a = Audience{}
 		for _, w := range p.Rollout.Waves {
+			if w.Percent > 0 || w.Count > 0 {
+				exact = false
+			}
 			if w.Group != "" {
 				a.Groups = append(a.Groups, w.Group)
 			}
@@ -127,8 +139,37 @@ func AudienceOf(p *catalog.Plan) Audience {
 		}
 	}
 	a.Groups, a.PCs = unique(a.Groups), unique(a.PCs)
-	return a
+	return a, exact
 }
+
+// CountNames counts the endpoints of a plan that names each of them, for which nothing of the fleet need be known; false
+// for any other plan.
+func CountNames(p *catalog.Plan) (int, bool) {
+	a, exact := AudienceOf(p)
+	if a.All || len(a.Groups) > 0 || !exact && (p.Target.All || len(p.Target.Groups) > 0) {
+		return 0, false
+	}
+	if exact {
+		return len(a.PCs), true
+	}
+	return Asked(fanout.Plan(events.ExecRequested{}, p, nobody{}, time.Time{})), true
+}
+
+// Asked is how many endpoints a plan asked for, as it was decided: those that get a command, now or when they return, and
+// those that it leaves out.
+func Asked(p events.ExecPlanned) int {
+	n := len(p.Skipped)
+	for _, w := range p.Waves {
+		n += w.Size()
+	}
+	return n
+}
+
+// nobody is a fleet of which nothing is known.
+type nobody struct{}
+
+func (nobody) Endpoint(string) (fanout.Endpoint, bool) { return fanout.Endpoint{}, false }
+func (nobody) Endpoints() iter.Seq[fanout.Endpoint]    { return func(func(fanout.Endpoint) bool) {} }
 
 func unique(names []string) []string {
 	sorted := slices.Sorted(slices.Values(names))

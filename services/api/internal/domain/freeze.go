@@ -23,9 +23,9 @@ func SaveFreeze(cur Freeze, f *catalog.Freeze) *events.FreezeSaved {
 }
 
 // ClearFreeze decides what ending it appends; nil when there is none.
-func ClearFreeze(cur Freeze) *events.FreezeCleared {
+func ClearFreeze(cur Freeze, reason string) *events.FreezeCleared {
 	if cur.Saved == nil {
 		return nil
 	}
-	return &events.FreezeCleared{ID: events.FleetID}
+	return &events.FreezeCleared{ID: events.FleetID, Reason: reason}
 }

@@ -31,14 +31,17 @@ func CheckObject(content []byte) error {
 	return nil
 }
 
-// DeleteObject refuses to delete a script object that is in use: jobs are those that name it, execs those that have not
-// expired and pinned it.
-func DeleteObject(key string, jobs, execs []string) error {
+// ObjectInUse refuses to take away or to replace the bytes of a script object that is in use: jobs are those that name
+// it, execs those that have not expired and pinned it. Endpoints that come for other bytes than the pinned ones skip, and
+// agents of 0.43.45 say nothing at all.
+func ObjectInUse(key string, jobs, execs []string) error {
 	switch {
 	case len(jobs) > 0:
-		return Refuse(Conflict, "script object '%s' is named by the job%s %s; change or delete them first", key, plural(jobs), quoted(jobs))
+		return Refuse(Conflict, "script object '%s' is named by the job%s %s; change or delete them first, or upload under another version",
+			key, plural(jobs), quoted(jobs))
 	case len(execs) > 0:
-		return Refuse(Conflict, "script object '%s' is what the execution%s %s run, which endpoints may still come for; kill them and wait for their expiry, or keep it",
+		return Refuse(Conflict,
+			"script object '%s' is what the execution%s %s run, which endpoints may still come for; kill them and wait for their expiry, or upload under another version",
 			key, plural(execs), quoted(execs))
 	}
 	return nil

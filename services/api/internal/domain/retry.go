@@ -17,6 +17,31 @@ type Retry struct {
 	States []events.TargetState
 	// Reason is what the operator gave for it; empty for none.
 	Reason string
+	// Pinned runs the script of the exec that is retried; otherwise it is the job as it is now.
+	Pinned bool
+}
+
+// Original tells whether the script of the exec runs again, rather than the job as it is now: when that is asked for, when
+// the job is gone, and for a run, which never had one.
+func (r Retry) Original(met events.ExecRequested, job Job) bool {
+	return r.Pinned || met.JobSequence == 0 || job.Saved == nil
+}
+
+// RetryOriginal decides the fact that asks for the script of an exec to be run again, as it was resolved then. x has the
+// plan. Whether a script object still has the bytes that were pinned is for the caller to see.
+func RetryOriginal(met events.ExecRequested, x ExecRequest) (events.ExecRequested, error) {
+	plan, err := x.Plan.Document()
+	if err != nil {
+		return events.ExecRequested{}, fmt.Errorf("retry exec %s: %w", met.ExecID, err)
+	}
+	e := events.ExecRequested{
+		ExecID: x.ExecID, JobID: met.JobID, Version: met.Version, JobSequence: met.JobSequence, JobHash: met.JobHash, Script: met.Script,
+		Plan: plan, Retry: x.Plan.Retry.Resolve(), RetryOf: met.ExecID, Reason: x.Reason, Origin: x.Origin, TargetCount: new(len(x.Plan.Target.PCs)),
+	}
+	if x.Key != "" {
+		e.IdempotencyKey, e.RequestHash = x.Key, x.BodyHash
+	}
+	return e, nil
 }
 
 // retriedStates are what a retry means when it names no states.
@@ -59,7 +84,7 @@ func plannedOut(t events.Target) bool {
 }
 
 // Plan is that of the exec that tries these endpoints again: that of the one before, for them alone, all at once and
-// without its deadline, which was a moment of then. What runs is the job as it is now.
+// without its deadline, which was a moment of then.
 func (r Retry) Plan(met events.ExecRequested, pcs []string) (*catalog.Plan, error) {
 	if len(pcs) == 0 {
 		return nil, Refuse(Conflict, "execution '%s' has no endpoint to try again: none is %s", met.ExecID, words(r.Wanted()))

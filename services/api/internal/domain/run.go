@@ -110,6 +110,7 @@ func (r Run) Request(x ExecRequest) (events.ExecRequested, error) {
 	}
 	e := events.ExecRequested{
 		ExecID: x.ExecID, JobID: wire.AdHocJobID, Version: wire.AdHocVersion, Script: script, Plan: doc, DeadlineAt: &deadline, Origin: x.Origin,
+		TargetCount: new(1),
 	}
 	if x.Key != "" {
 		e.IdempotencyKey, e.RequestHash = x.Key, x.BodyHash

@@ -112,11 +112,20 @@ func TestSubjectsAndAudience(t *testing.T) {
 	plan, err := catalog.ParsePlan([]byte(`{"target":{"all":true,"groups":["b","a"],"pcs":["y","x","y"]}}`))
 	require.NoError(t, err)
 	require.Equal(t, []string{"commands.all", "commands.group.b", "commands.group.a", "commands.pc.y", "commands.pc.x", "commands.pc.y"}, Subjects(plan))
-	require.Equal(t, Audience{All: true, Groups: []string{"a", "b"}, PCs: []string{"x", "y"}}, AudienceOf(plan))
+	audience := func(p *catalog.Plan) Audience {
+		a, exact := AudienceOf(p)
+		require.True(t, exact)
+		return a
+	}
+	require.Equal(t, Audience{All: true, Groups: []string{"a", "b"}, PCs: []string{"x", "y"}}, audience(plan))
 	waves, err := catalog.ParsePlan([]byte(`{"target":{"all":true},"rollout":{"waves":[{"group":"a","delay":"0s"},{"pcs":["x"],"delay":"1h"}]}}`))
 	require.NoError(t, err)
 	require.Equal(t, []string{"commands.group.a", "commands.pc.x"}, Subjects(waves))
-	require.Equal(t, Audience{Groups: []string{"a"}, PCs: []string{"x"}}, AudienceOf(waves))
+	require.Equal(t, Audience{Groups: []string{"a"}, PCs: []string{"x"}}, audience(waves))
+	shares, err := catalog.ParsePlan([]byte(`{"target":{"all":true},"rollout":{"waves":[{"group":"a","delay":"0s"},{"percent":100,"delay":"1h"}]}}`))
+	require.NoError(t, err)
+	_, exact := AudienceOf(shares)
+	require.False(t, exact)
 }
 
 // TestExecRefusesWhatIsStoredAndNotSupported: a document of a later version, or of an old CLI, may hold more than is

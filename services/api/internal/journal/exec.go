@@ -15,9 +15,10 @@ import (
 	"kanade/services/api/internal/domain"
 )
 
-// Admit is asked before a request of an exec is stored, and may refuse it; nil admits all. A request that meets its own
-// fact was admitted when that was stored.
-type Admit func(ctx context.Context, e events.ExecRequested, at time.Time) error
+// Admit is asked before a request of an exec is stored, and may refuse it; else it says how many endpoints the request is
+// for (ExecRequested.TargetCount). Nil admits all. A request that meets its own fact was admitted when that was stored. It
+// bounds its own time: it may have to wait for the read model, which Timeout is not meant for.
+type Admit func(ctx context.Context, e events.ExecRequested, at time.Time) (*int, error)
 
 // RequestExec asks for a job to be run and returns the fact as the log holds it. With a key the exec id is derived from
 // caller, route and key, so that a repeated request meets its own fact; a request without one makes an exec each time.
@@ -25,13 +26,7 @@ func (j *Journal) RequestExec(
 	ctx context.Context, c Caller, jobID string, plan *catalog.Plan, admit Admit,
 ) (events.ExecRequested, uint64, error) {
 	r := domain.ExecRequest{JobID: jobID, Plan: plan}
-	return j.request(ctx, c, r, func(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
-		e, err := j.draft(ctx, r)
-		if err == nil && admit != nil {
-			err = admit(ctx, e, r.At)
-		}
-		return e, err
-	})
+	return j.request(ctx, c, r, j.draft, admit)
 }
 
 // DraftExec is the fact that RequestExec would append at this moment of the broker's clock; nothing is written.
@@ -55,7 +50,7 @@ func (j *Journal) RequestRun(ctx context.Context, c Caller, execID string, run d
 	r := domain.ExecRequest{ExecID: execID, JobID: wire.AdHocJobID}
 	return j.request(ctx, c, r, func(_ context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
 		return run.Request(r)
-	})
+	}, nil)
 }
 
 // RetryExec asks for endpoints of an exec to be tried again, as an exec of its own. choose gives them, as of at least a
@@ -80,8 +75,19 @@ func (j *Journal) RetryExec(
 		if r.Plan, err = retry.Plan(met, pcs); err != nil {
 			return events.ExecRequested{}, err
 		}
-		return j.draft(ctx, r)
-	})
+		job, err := j.job(ctx, r.JobID)
+		if err != nil {
+			return events.ExecRequested{}, err
+		}
+		if !retry.Original(met, job) {
+			return j.draftOf(ctx, job, r)
+		}
+		e, err := domain.RetryOriginal(met, r)
+		if err == nil {
+			err = j.pinned(ctx, e.Script)
+		}
+		return e, err
+	}, nil)
 }
 
 // requested reads what an exec was asked to be.
@@ -103,36 +109,32 @@ func (j *Journal) requested(ctx context.Context, execID string) (events.ExecRequ
 
 // request appends the first fact of an exec, which draft decides at the broker's time, unless it is there.
 func (j *Journal) request(
-	ctx context.Context, c Caller, r domain.ExecRequest, draft func(context.Context, domain.ExecRequest) (events.ExecRequested, error),
+	ctx context.Context, c Caller, r domain.ExecRequest, draft func(context.Context, domain.ExecRequest) (events.ExecRequested, error), admit Admit,
 ) (events.ExecRequested, uint64, error) {
 	r.Origin, r.Key, r.BodyHash = c.Origin, c.Key, c.BodyHash
-	named := r.ExecID != ""
-	if r.ExecID == "" {
+	switch {
+	case r.ExecID == "" && r.Key != "":
+		r.ExecID = c.request()
+	case r.ExecID == "":
 		r.ExecID = uuid.NewString()
+	}
+	e, seq, err := j.drafted(ctx, &r, draft)
+	if err != nil || seq > 0 {
+		return e, seq, err
+	}
+	if admit != nil {
+		if e.TargetCount, err = admit(ctx, e, r.At); err != nil {
+			return events.ExecRequested{}, 0, err
+		}
 	}
 	ctx, cancel, err := j.begin(ctx)
 	if err != nil {
 		return events.ExecRequested{}, 0, err
 	}
 	defer cancel()
-	if c.Key != "" {
-		if !named {
-			r.ExecID = c.request()
-		}
-		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
-			return e, seq, err
-		}
-	}
-	if r.At, err = j.bus.Now(ctx); err != nil {
-		return events.ExecRequested{}, 0, err
-	}
-	e, err := draft(ctx, r)
-	if err != nil {
-		return events.ExecRequested{}, 0, err
-	}
 	// The id is not derived from the key: of two requests at once, the one that comes second must learn what the first
 	// one stored, not be told that it was its own.
-	seq, err := j.append(ctx, e, events.Meta{
+	seq, err = j.append(ctx, e, events.Meta{
 		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, CorrelationID: e.ExecID,
 	}, 0)
 	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier, or an id that somebody else took
@@ -143,12 +145,38 @@ func (j *Journal) request(
 	return e, seq, err
 }
 
+// drafted is the fact that a request is to append, at the broker's time, which it notes; or with a sequence the fact that
+// an earlier one with its key left.
+func (j *Journal) drafted(
+	ctx context.Context, r *domain.ExecRequest, draft func(context.Context, domain.ExecRequest) (events.ExecRequested, error),
+) (events.ExecRequested, uint64, error) {
+	ctx, cancel, err := j.begin(ctx)
+	if err != nil {
+		return events.ExecRequested{}, 0, err
+	}
+	defer cancel()
+	if r.Key != "" {
+		if e, seq, ok, err := j.metExec(ctx, *r); ok || err != nil {
+			return e, seq, err
+		}
+	}
+	if r.At, err = j.bus.Now(ctx); err != nil {
+		return events.ExecRequested{}, 0, err
+	}
+	e, err := draft(ctx, *r)
+	return e, 0, err
+}
+
 // draft decides an exec of a job as it is stored, with its script object pinned.
 func (j *Journal) draft(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
 	job, err := j.job(ctx, r.JobID)
 	if err != nil {
 		return events.ExecRequested{}, err
 	}
+	return j.draftOf(ctx, job, r)
+}
+
+func (j *Journal) draftOf(ctx context.Context, job domain.Job, r domain.ExecRequest) (events.ExecRequested, error) {
 	e, err := domain.RequestExec(job, r)
 	if err == nil {
 		err = j.pin(ctx, &e.Script)

@@ -19,10 +19,10 @@ func (j *Journal) SaveFreeze(ctx context.Context, c Caller, f *catalog.Freeze) (
 	})
 }
 
-// ClearFreeze ends a freeze.
-func (j *Journal) ClearFreeze(ctx context.Context, c Caller) (uint64, error) {
+// ClearFreeze ends a freeze; the reason may be empty.
+func (j *Journal) ClearFreeze(ctx context.Context, c Caller, reason string) (uint64, error) {
 	return j.writeFreeze(ctx, c, factCleared, func(cur domain.Freeze) events.Payload {
-		if cleared := domain.ClearFreeze(cur); cleared != nil {
+		if cleared := domain.ClearFreeze(cur, reason); cleared != nil {
 			return *cleared
 		}
 		return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -27,6 +28,17 @@ const source = "/kanade/api"
 // ErrContended says that other writers were faster every time.
 var ErrContended = errors.New("other writers keep changing it")
 
+// TooLarge says that a fact does not fit one message, compressed.
+type TooLarge struct {
+	// Limit is the broker's, in bytes.
+	Limit int64
+}
+
+func (e *TooLarge) Error() string {
+	return fmt.Sprintf("compressed, it is larger than the broker's limit of %d bytes for one message; "+
+		"a plan that names many endpoints fits when it names groups, or is asked for in parts", e.Limit)
+}
+
 // Caller is who asks and under which conditions.
 type Caller struct {
 	Actor events.Actor
@@ -34,6 +46,12 @@ type Caller struct {
 	Origin string
 	// Route is the method and path template of the request, Key its Idempotency-Key, if any, BodyHash the SHA-256 of its
 	// body in lower-case hex.
+	//
+	// What a key stands for: a request that makes an exec (exec, run, retry) has its id made of caller, route and key, so one
+	// key is one exec, whatever job or exec the path names; anything else under it is refused. A request that acts on
+	// something that is there (an exec, a job, a schedule, an endpoint) is known by caller, route, key and that thing: one
+	// key on the kills of two execs is two requests, and both are done. A request that changes nothing leaves nothing in
+	// the log, so its key is as good as new: a pause of what is paused may be followed by another one under the same key.
 	Route, Key, BodyHash string
 	Match                domain.Match
 }
@@ -143,7 +161,11 @@ func (j *Journal) append(ctx context.Context, p events.Payload, m events.Meta, e
 	if err != nil {
 		return 0, err
 	}
-	return j.bus.Append(ctx, e, expected)
+	seq, err := j.bus.Append(ctx, e, expected)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		err = fmt.Errorf("%w: %w", err, &TooLarge{j.bus.Conn().MaxPayload()})
+	}
+	return seq, err
 }
 
 // repeated finds the fact that an earlier request with this key left; 0 if there is none. Another body under the same key

@@ -17,9 +17,12 @@ import (
 // objectTimeout bounds the writing of a script object.
 const objectTimeout = 30 * time.Second
 
-// PutObject stores a script object, over an older one of that key, and describes it. One that is there already, byte for
-// byte, is not written again.
-func (j *Journal) PutObject(ctx context.Context, c Caller, key string, content []byte) (bus.ObjectInfo, error) {
+// InUse refuses while a script object is in use, as of at least a sequence of the log.
+type InUse func(ctx context.Context, sequence uint64) error
+
+// PutObject stores a script object and describes it. One that is there already, byte for byte, is not written again. Over
+// other bytes of that key it is written when nobody uses them: inUse is asked before, as DeleteObject does.
+func (j *Journal) PutObject(ctx context.Context, c Caller, key string, content []byte, inUse InUse) (bus.ObjectInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
 	defer cancel()
 	cur, err := j.object(ctx, c, key)
@@ -29,6 +32,11 @@ func (j *Journal) PutObject(ctx context.Context, c Caller, key string, content [
 	if err == nil && cur.Digest != nil && *cur.Digest == sha256.Sum256(content) {
 		return cur, nil
 	}
+	if err == nil {
+		if err := j.unused(ctx, inUse); err != nil {
+			return cur, err
+		}
+	}
 	if err := j.bus.PutObject(ctx, events.StoreScripts, key, bytes.NewReader(content)); err != nil {
 		return cur, objectError(key, err)
 	}
@@ -36,9 +44,8 @@ func (j *Journal) PutObject(ctx context.Context, c Caller, key string, content [
 }
 
 // DeleteObject deletes a script object; one that was deleted before stays so, one that never was is not found. inUse is
-// asked before, as of at least a sequence of the log: an exec that is requested in the same moment may pin what is gone
-// afterwards, and its endpoints say so.
-func (j *Journal) DeleteObject(ctx context.Context, c Caller, key string, inUse func(ctx context.Context, sequence uint64) error) error {
+// asked before: an exec that is requested in the same moment may pin what is gone afterwards, and its endpoints say so.
+func (j *Journal) DeleteObject(ctx context.Context, c Caller, key string, inUse InUse) error {
 	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
 	defer cancel()
 	_, err := j.object(ctx, c, key)
@@ -50,14 +57,19 @@ func (j *Journal) DeleteObject(ctx context.Context, c Caller, key string, inUse 
 	case err != nil:
 		return err
 	}
+	if err := j.unused(ctx, inUse); err != nil {
+		return err
+	}
+	return objectError(key, j.bus.DeleteObject(ctx, events.StoreScripts, key))
+}
+
+// unused asks as of what the log has now.
+func (j *Journal) unused(ctx context.Context, inUse InUse) error {
 	last, err := j.bus.LastSeq(ctx, events.StreamLog)
 	if err != nil {
 		return err
 	}
-	if err := inUse(ctx, last); err != nil {
-		return err
-	}
-	return objectError(key, j.bus.DeleteObject(ctx, events.StoreScripts, key))
+	return inUse(ctx, last)
 }
 
 // object describes a script object and checks the caller's condition. The error of bus.StatObject comes along.
@@ -103,5 +115,17 @@ func (j *Journal) pin(ctx context.Context, s *events.Script) error {
 		return domain.Refuse(domain.Conflict, "script object '%s' has %d bytes, more than the limit of %d that agents take", s.Object, o.Size, domain.MaxObject)
 	}
 	s.ObjectSHA256 = wire.HexDigest(*o.Digest)
+	return nil
+}
+
+// pinned checks that a script's object has the bytes that were pinned once.
+func (j *Journal) pinned(ctx context.Context, s events.Script) error {
+	now := s
+	if err := j.pin(ctx, &now); err != nil {
+		return err
+	}
+	if now.ObjectSHA256 != s.ObjectSHA256 {
+		return domain.Refuse(domain.Conflict, "script object '%s' has other bytes now than the execution pinned", s.Object)
+	}
 	return nil
 }

@@ -31,12 +31,27 @@ func (j *Journal) writeScript(
 	ctx context.Context, c Caller, jobID, fact string, decide func(context.Context, domain.Script) (events.Payload, error),
 ) (uint64, error) {
 	return j.write(ctx, c, subject{aggregate: events.AggregateScript, id: jobID, fact: fact}, func(ctx context.Context) (decision, error) {
-		last, _, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateScript, jobID))
+		cur, err := j.script(ctx, jobID)
 		if err != nil {
 			return decision{}, err
 		}
-		cur := domain.Script{Revoked: last.Seq > 0 && last.Fact() == factRevoked, Seq: last.Seq}
 		p, err := decide(ctx, cur)
 		return decision{fact: p, sequence: cur.Seq, expected: cur.Seq}, err
 	})
+}
+
+// Revoked tells whether endpoints would skip the commands of a job.
+func (j *Journal) Revoked(ctx context.Context, jobID string) (bool, error) {
+	ctx, cancel, err := j.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer cancel()
+	cur, err := j.script(ctx, jobID)
+	return cur.Revoked, err
+}
+
+func (j *Journal) script(ctx context.Context, jobID string) (domain.Script, error) {
+	last, _, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateScript, jobID))
+	return domain.Script{Revoked: last.Seq > 0 && last.Fact() == factRevoked, Seq: last.Seq}, err
 }

@@ -19,7 +19,7 @@ import (
 	"kanade/services/api/internal/journal"
 )
 
-// Limits of a request.
+// Limits of a request. maxBody is that of a body, in bytes; a plan may have catalog.MaxPlan, an upload maxUpload.
 const (
 	maxBody   = 2 << 20
 	maxKey    = 255
@@ -27,7 +27,11 @@ const (
 )
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	return readBodyUpTo(w, r, maxBody)
+}
+
+func readBodyUpTo(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if err != nil && !errors.As(err, &tooLarge) {
 		return nil, fail(http.StatusBadRequest, "the body could not be read: "+err.Error())
@@ -37,11 +41,15 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // readJSONBody reads the body of a route that takes JSON only.
 func readJSONBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	return readJSONUpTo(w, r, maxBody)
+}
+
+func readJSONUpTo(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || !isJSON(t) {
 		return nil, notJSON()
 	}
-	return readBody(w, r)
+	return readBodyUpTo(w, r, limit)
 }
 
 // readOptional reads the body of a route that can do without one into a struct, strictly.

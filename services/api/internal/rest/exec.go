@@ -16,11 +16,12 @@ func (s *server) postExec(w http.ResponseWriter, r *http.Request, route string) 
 		return err
 	}
 	q := queryOf(r)
+	q.only("dry_run")
 	dry := q.flag("dry_run")
 	if q.err != nil {
 		return q.err
 	}
-	body, err := readJSONBody(w, r)
+	body, err := readJSONUpTo(w, r, catalog.MaxPlan)
 	if err != nil {
 		return err
 	}
@@ -37,25 +38,44 @@ func (s *server) postExec(w http.ResponseWriter, r *http.Request, route string) 
 			return s.dryRun(w, r, c, jobID, plan)
 		})(w, r, route)
 	}
-	e, seq, err := s.journal.RequestExec(r.Context(), c, jobID, plan, func(ctx context.Context, e events.ExecRequested, at time.Time) error {
-		return s.requireTargets(ctx, e, plan, at)
+	least, err := minSequence(r)
+	if err != nil {
+		return err
+	}
+	e, seq, err := s.journal.RequestExec(r.Context(), c, jobID, plan, func(ctx context.Context, e events.ExecRequested, at time.Time) (*int, error) {
+		return s.admit(ctx, e, plan, at, least)
 	})
 	if err != nil {
 		return err
 	}
-	return s.answerExec(w, r, e, seq, plan)
+	return answerExec(w, e, seq, plan)
+}
+
+// requested is the answer to a request of an exec.
+type requested struct {
+	ExecID  string `json:"exec_id"`
+	JobID   string `json:"job_id"`
+	Version string `json:"version"`
+	// TargetCount is how many endpoints the plan asks for, counted when the exec was requested: everybody of all and of
+	// groups that is known, away or not, and whoever is named, each once; 0 where nobody matches. What a repeated request
+	// is answered does not change.
+	TargetCount int `json:"target_count"`
+	// Uncounted: there was no read model to ask, and TargetCount has the named endpoints alone.
+	Uncounted bool     `json:"uncounted,omitempty"`
+	Subjects  []string `json:"subjects"`
+	RetryOf   string   `json:"retry_of,omitempty"`
+	Sequence  uint64   `json:"sequence"`
 }
 
 // answerExec answers a request of an exec with what it made.
-func (s *server) answerExec(w http.ResponseWriter, r *http.Request, e events.ExecRequested, seq uint64, plan *catalog.Plan) error {
+func answerExec(w http.ResponseWriter, e events.ExecRequested, seq uint64, plan *catalog.Plan) error {
 	written(w, seq)
-	return writeJSON(w, struct {
-		ExecID      string   `json:"exec_id"`
-		JobID       string   `json:"job_id"`
-		Version     string   `json:"version"`
-		TargetCount int      `json:"target_count"`
-		Subjects    []string `json:"subjects"`
-		RetryOf     string   `json:"retry_of,omitempty"`
-		Sequence    uint64   `json:"sequence"`
-	}{e.ExecID, e.JobID, e.Version, s.count(r.Context(), domain.AudienceOf(plan)), domain.Subjects(plan), e.RetryOf, seq})
+	answer := requested{ExecID: e.ExecID, JobID: e.JobID, Version: e.Version, Subjects: domain.Subjects(plan), RetryOf: e.RetryOf, Sequence: seq}
+	if e.TargetCount != nil {
+		answer.TargetCount = *e.TargetCount
+	} else {
+		a, _ := domain.AudienceOf(plan)
+		answer.TargetCount, answer.Uncounted = len(a.PCs), true
+	}
+	return writeJSON(w, answer)
 }

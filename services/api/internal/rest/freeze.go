@@ -51,12 +51,21 @@ func (s *server) putFreeze(w http.ResponseWriter, r *http.Request, route string)
 	return writeJSON(w, freeze{f.From, f.Until, f.Reason, string(f.TZ)})
 }
 
+// deleteFreeze takes a reason, as the acts that take something back do.
 func (s *server) deleteFreeze(w http.ResponseWriter, r *http.Request, route string) error {
-	c, err := caller(r, route, nil)
+	var sent reasoned
+	body, err := readOptional(w, r, &sent)
+	if err == nil {
+		err = checkReason(sent.Reason)
+	}
 	if err != nil {
 		return err
 	}
-	seq, err := s.journal.ClearFreeze(r.Context(), c)
+	c, err := caller(r, route, body)
+	if err != nil {
+		return err
+	}
+	seq, err := s.journal.ClearFreeze(r.Context(), c, sent.Reason)
 	if err != nil {
 		return err
 	}

@@ -179,6 +179,13 @@ func (s *server) appliedTo(ctx context.Context, sequence uint64) error {
 	return s.Reader.WaitFor(ctx, sequence)
 }
 
+// appliedSoon is appliedTo for minSequenceWait at most.
+func (s *server) appliedSoon(ctx context.Context, sequence uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, minSequenceWait)
+	defer cancel()
+	return s.appliedTo(ctx, sequence)
+}
+
 // reasonedAct answers an act on what a variable of the path names, which takes a reason and answers nothing.
 func reasonedAct(variable string, do func(ctx context.Context, c journal.Caller, id, reason string) (uint64, error)) handler {
 	return func(w http.ResponseWriter, r *http.Request, route string) error {

@@ -19,6 +19,7 @@ import (
 	"kanade/libs/events/wire"
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
+	"kanade/services/api/internal/journal"
 )
 
 // maxUpload is the size of an upload: the object, and what multipart puts around it.
@@ -89,6 +90,7 @@ func objectKey(r *http.Request) (string, error) {
 	return domain.ObjectKey(name, version)
 }
 
+// postObject stores an object. Bytes that are in use are not replaced by others.
 func (s *server) postObject(w http.ResponseWriter, r *http.Request, route string) error {
 	key, err := objectKey(r)
 	if err != nil {
@@ -105,7 +107,7 @@ func (s *server) postObject(w http.ResponseWriter, r *http.Request, route string
 	if err != nil {
 		return err
 	}
-	stored, err := s.journal.PutObject(r.Context(), c, key, content)
+	stored, err := s.journal.PutObject(r.Context(), c, key, content, s.objectInUse(key))
 	if err != nil {
 		return err
 	}
@@ -200,42 +202,50 @@ func (s *server) deleteObject(w http.ResponseWriter, r *http.Request, route stri
 	if err != nil {
 		return err
 	}
-	err = s.journal.DeleteObject(r.Context(), c, key, func(ctx context.Context, sequence uint64) error {
-		return s.objectInUse(ctx, key, sequence)
-	})
-	if err != nil {
+	if err := s.journal.DeleteObject(r.Context(), c, key, s.objectInUse(key)); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// objectInUse refuses while a stored job names an object, or an exec that has not expired has pinned it, as of at least a
-// sequence.
-func (s *server) objectInUse(ctx context.Context, key string, sequence uint64) error {
-	if err := s.appliedTo(ctx, sequence); err != nil {
-		return err
+// objectInUse refuses while a stored job names an object, or an exec that has not expired has pinned it.
+func (s *server) objectInUse(key string) journal.InUse {
+	return func(ctx context.Context, sequence uint64) error {
+		if err := s.appliedSoon(ctx, sequence); err != nil {
+			return err
+		}
+		jobs, err := s.jobsOf(ctx, key)
+		if err != nil {
+			return err
+		}
+		var execs []string
+		if len(jobs) == 0 {
+			if execs, err = s.execsOf(ctx, key); err != nil {
+				return err
+			}
+		}
+		return domain.ObjectInUse(key, jobs, execs)
 	}
+}
+
+// jobsOf lists the stored jobs that name an object.
+func (s *server) jobsOf(ctx context.Context, key string) ([]string, error) {
 	stored, err := s.Reader.Jobs(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var jobs, execs []string
+	var jobs []string
 	for i := range stored {
 		m, err := catalog.ParseManifestDocument([]byte(stored[i].Document))
 		if err != nil {
-			return fmt.Errorf("read job %s: %w", stored[i].ID, err)
+			return nil, fmt.Errorf("read job %s: %w", stored[i].ID, err)
 		}
 		if m.Execute.ScriptObject != nil && *m.Execute.ScriptObject == key {
 			jobs = append(jobs, m.ID)
 		}
 	}
-	if len(jobs) == 0 {
-		if execs, err = s.execsOf(ctx, key); err != nil {
-			return err
-		}
-	}
-	return domain.DeleteObject(key, jobs, execs)
+	return jobs, nil
 }
 
 // execsOf lists execs that have not expired and run an object. The read model does not know which object an exec runs,

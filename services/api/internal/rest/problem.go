@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
 	"kanade/libs/readmodel"
@@ -34,6 +32,7 @@ func failureOf(err error) *failure {
 	var f *failure
 	var refused *domain.Refusal
 	var tooLarge *http.MaxBytesError
+	var unstorable *journal.TooLarge
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -41,8 +40,8 @@ func failureOf(err error) *failure {
 		return &failure{statusOf(refused.Code), refused.Sentence, refused.Problems}
 	case errors.As(err, &tooLarge):
 		return fail(http.StatusRequestEntityTooLarge, "the body is larger than the limit of "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
-	case errors.Is(err, nats.ErrMaxPayload):
-		return fail(http.StatusRequestEntityTooLarge, "what would be stored is larger than the broker's limit for one message")
+	case errors.As(err, &unstorable):
+		return fail(http.StatusRequestEntityTooLarge, "nothing was written: "+unstorable.Error())
 	case errors.Is(err, bus.ErrLogFull):
 		return fail(http.StatusServiceUnavailable,
 			"the log is full and takes no new facts; nothing was written. Give the stream LOG room (its byte limit), then repeat the request")

@@ -2,16 +2,18 @@ package rest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // query reads the declared parameters of a request; the first that can't be read is remembered, for err. Parameters that
-// nobody declares are ignored.
+// nobody declares are ignored, but for a route that says only.
 type query struct {
 	values url.Values
 	err    error
@@ -29,6 +31,15 @@ func queryOf(r *http.Request) *query {
 func (q *query) refuse(name, format string, args ...any) {
 	if q.err == nil {
 		q.err = fail(http.StatusBadRequest, fmt.Sprintf(name+": "+format, args...))
+	}
+}
+
+// only refuses every other parameter, for a route where ignoring one does what was not meant.
+func (q *query) only(names ...string) {
+	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+		if !slices.Contains(names, name) {
+			q.refuse(name, "unknown parameter; there is %s", strings.Join(names, ", "))
+		}
 	}
 }
 

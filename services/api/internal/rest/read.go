@@ -15,11 +15,11 @@ const minSequenceWait = 5 * time.Second
 // far the read model is. The position is read before the handler asks, so that the answer is at least that fresh.
 func (s *server) reading(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, route string) error {
-		if v := r.Header.Get(headerMin); v != "" {
-			seq, err := strconv.ParseUint(v, 10, 64)
-			if err != nil {
-				return fail(http.StatusBadRequest, fmt.Sprintf("%s: expected a sequence number, got %q", headerMin, v))
-			}
+		seq, err := minSequence(r)
+		if err != nil {
+			return err
+		}
+		if seq > 0 {
 			ctx, cancel := context.WithTimeout(r.Context(), minSequenceWait)
 			defer cancel()
 			if err := s.Reader.WaitFor(ctx, seq); err != nil {
@@ -36,6 +36,19 @@ func (s *server) reading(h handler) handler {
 		}
 		return h(w, r, route)
 	}
+}
+
+// minSequence is the sequence that the client wants the read model to have seen; 0 when it asks for none.
+func minSequence(r *http.Request) (uint64, error) {
+	v := r.Header.Get(headerMin)
+	if v == "" {
+		return 0, nil
+	}
+	seq, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		return 0, fail(http.StatusBadRequest, fmt.Sprintf("%s: expected a sequence number, got %q", headerMin, v))
+	}
+	return seq, nil
 }
 
 // now is the broker's clock, by which presence is judged; this host's while the broker is away.

@@ -15,6 +15,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	var sent struct {
 		States []events.TargetState `json:"states"`
 		Reason string               `json:"reason"`
+		Pinned bool                 `json:"pinned"`
 	}
 	id, c, err := readIntent(w, r, route, &sent)
 	if err == nil {
@@ -23,7 +24,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	retry := domain.Retry{States: sent.States, Reason: sent.Reason}
+	retry := domain.Retry{States: sent.States, Reason: sent.Reason, Pinned: sent.Pinned}
 	if err := retry.Check(); err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	return s.answerExec(w, r, e, seq, plan)
+	return answerExec(w, e, seq, plan)
 }
 
 // retried lists the endpoints that are tried again, as of at least a sequence.

@@ -43,6 +43,10 @@ func (s *server) postRun(w http.ResponseWriter, r *http.Request, route string) e
 	if err != nil {
 		return err
 	}
+	if execID != "" && c.Key != "" {
+		return domain.RefuseField(domain.Unprocessable, "exec_id",
+			"an Idempotency-Key makes the id of its exec, so that it stands for one exec: give one of the two")
+	}
 	run := domain.Run{
 		PCID: sent.PCID, Script: sent.Script, Shell: sent.Shell, RunAs: sent.RunAs, TimeoutSecs: sent.TimeoutSecs, JitterSecs: sent.JitterSecs,
 	}
