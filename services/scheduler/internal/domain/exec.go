@@ -37,11 +37,13 @@ type Exec struct {
 	Settled bool `json:"settled,omitempty"`
 	// Outcome is set when the exec has ended. Closed: ExecClosed is in the log. Stopped: it was killed, cancelled or halted,
 	// whether or not that is its outcome. Killed: it was killed.
-	Outcome   events.Outcome `json:"outcome,omitempty"`
-	Closed    bool           `json:"closed,omitempty"`
-	Stopped   bool           `json:"stopped,omitempty"`
-	Killed    bool           `json:"killed,omitempty"`
-	ExpiresAt time.Time      `json:"expires_at,omitzero"`
+	Outcome events.Outcome `json:"outcome,omitempty"`
+	Closed  bool           `json:"closed,omitempty"`
+	Stopped bool           `json:"stopped,omitempty"`
+	Killed  bool           `json:"killed,omitempty"`
+	// DeadlineAt is the plan's. ExpiresAt is, too, until a wave goes out later than planned.
+	DeadlineAt time.Time `json:"deadline_at,omitzero"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
 }
 
 // Wave is one wave of an exec.
@@ -133,12 +135,14 @@ func (x *Exec) Late(wave int, now time.Time) (deadline, expires *time.Time) {
 	if end.After(x.ExpiresAt) {
 		expires = &end
 	}
-	start := now.Add(x.Keeps)
-	return &start, expires
+	if start := now.Add(x.Keeps); start.After(x.DeadlineAt) {
+		deadline = &start
+	}
+	return deadline, expires
 }
 
 func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
-	x.Planned, x.ExpiresAt = true, p.ExpiresAt
+	x.Planned, x.DeadlineAt, x.ExpiresAt = true, p.DeadlineAt, p.ExpiresAt
 	x.MaxFailures, x.MaxParallel = p.MaxFailures, p.MaxParallel
 	x.Waves = make([]Wave, len(p.Waves))
 	for i, w := range p.Waves {

@@ -209,7 +209,9 @@ func TestLate(t *testing.T) {
 	deadline, expires = x.Late(1, late)
 	require.Equal(t, late.Add(x.Keeps), *deadline)
 	require.Equal(t, late.Add(x.Keeps+x.Lasts), *expires)
-	_, expires = x.Late(1, start.Add(-time.Hour))
+	x.DeadlineAt = start.Add(x.Keeps)
+	deadline, expires = x.Late(1, start.Add(-time.Hour))
+	require.Nil(t, deadline, "it has longer anyway")
 	require.Nil(t, expires, "the exec lasts longer anyway")
 	x.Keeps = 0
 	deadline, expires = x.Late(1, late)
