@@ -22,6 +22,8 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -131,7 +133,7 @@ func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l n
 	for _, f := range feeds {
 		group.Go(func() error {
 			if err := f.run(ctx); err != nil {
-				return fmt.Errorf("project %s: %w; delete %s and start again: it is built anew from the log", f.stream, err, slot)
+				return fmt.Errorf("project %s: %w; run `%s` and start again: it is built anew from the log", f.stream, err, removal(slot))
 			}
 			return nil
 		})
@@ -141,6 +143,14 @@ func project(ctx context.Context, c Config, b *bus.Bus, w *readmodel.Writer, l n
 		group.Go(func() error { return health.Serve(ctx, l) })
 	}
 	return group.Wait()
+}
+
+// removal is the command that removes a directory.
+func removal(dir string) string {
+	if runtime.GOOS == "windows" {
+		return fmt.Sprintf(`rmdir /s /q "%s"`, dir)
+	}
+	return "rm -r '" + strings.ReplaceAll(dir, "'", `'\''`) + "'"
 }
 
 func listen(c Config, d Deps) (net.Listener, error) {

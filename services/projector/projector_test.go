@@ -165,7 +165,8 @@ func TestProjectAnotherLog(t *testing.T) {
 		waitFor(t, read(t, dir), add(t, b, requested("e1"), requested("e2")))
 		stop()
 		for name, events := range map[string][]events.Payload{
-			"shorter":                {},
+			"empty":                  {},
+			"shorter":                {requested("e1")},
 			"of the same length":     {requested("e3"), requested("e4")},
 			"grown past the old one": {requested("e3"), requested("e4"), requested("e5")},
 		} {
@@ -174,7 +175,7 @@ func TestProjectAnotherLog(t *testing.T) {
 			err := Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: other, Logger: bustest.Logger(t)})
 			var reset *bus.LogReset
 			require.ErrorAs(t, err, &reset, name)
-			require.ErrorContains(t, err, "delete "+filepath.Join(dir, "slot-0"), name)
+			require.ErrorContains(t, err, "run `"+removal(filepath.Join(dir, "slot-0"))+"` and start again", name)
 		}
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "slot-0")))
 		stop = start(t, b, dir)
@@ -196,7 +197,7 @@ func TestProjectPrunedLog(t *testing.T) {
 		err = Run(t.Context(), Config{ReadModelDir: dir}, Deps{Bus: b, Logger: bustest.Logger(t)})
 		var pruned *bus.LogPruned
 		require.ErrorAs(t, err, &pruned)
-		require.ErrorContains(t, err, "built anew")
+		require.ErrorContains(t, err, "run `"+removal(filepath.Join(dir, "slot-0"))+"` and start again: it is built anew")
 	})
 }
 

@@ -150,7 +150,9 @@ func order(names []string) {
 func replays(name string) bool { return name != events.StreamExec && name != events.StreamTimers }
 
 // isTable reports whether a stream holds entries of which each has a place of its own.
-func isTable(name string) bool { return strings.HasPrefix(name, "KV_") || strings.HasPrefix(name, "OBJ_") }
+func isTable(name string) bool {
+	return strings.HasPrefix(name, "KV_") || strings.HasPrefix(name, "OBJ_")
+}
 
 // snapshot takes one stream. What is replaced meanwhile is in it neither old nor new, so a bucket or store to which that
 // happened is taken again; in the other streams what is removed has had its time.
