@@ -77,7 +77,7 @@ func (b *Bus) snapshot(ctx context.Context, s *Snapshot, consumers bool, w io.Wr
 	if err != nil {
 		return err
 	}
-	defer chunks.Unsubscribe() //nolint:errcheck // of a connection that is gone
+	defer chunks.Unsubscribe()
 	request := map[string]any{
 		"deliver_subject": inbox, "no_consumers": !consumers, "chunk_size": snapshotChunk, "window_size": snapshotWindow,
 	}
