@@ -11,6 +11,7 @@
 //     filters until it returns nil. pull.go and push.go: the two transports under it.
 //   - follow.go: a stream in order and in batches, for projections and folds that keep their own position.
 //   - timer.go: one-shot timers kept by the broker. view.go: buckets made from the log. object.go: object stores.
+//   - snapshot.go: whole streams out of a broker and back.
 //
 // What handlers may rely on: a message is delivered again until the handler returns nil, about a second after the death
 // of the process that had it. What they must tolerate: a message delivered twice, also at the same time in two

@@ -164,7 +164,8 @@ func TestProjectAnotherLog(t *testing.T) {
 		waitFor(t, read(t, dir), add(t, b, requested("e1"), requested("e2")))
 		stop()
 		for name, events := range map[string][]events.Payload{
-			"shorter":                {},
+			"empty":                  {},
+			"shorter":                {requested("e1")},
 			"of the same length":     {requested("e3"), requested("e4")},
 			"grown past the old one": {requested("e3"), requested("e4"), requested("e5")},
 		} {

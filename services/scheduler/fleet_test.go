@@ -142,8 +142,13 @@ func TestSavedFoldIsContinued(t *testing.T) {
 }
 
 func TestSavedFoldOfAnotherLogIsThrownAway(t *testing.T) {
-	for _, facts := range []int{0, 200} { // shorter than the saved fold, and longer
-		t.Run(fmt.Sprint(facts), func(t *testing.T) {
+	for name, fill := range map[string]struct {
+		first uint64 // of the other log, counted from where the fold was saved; 0: it begins at 1
+		until int    // facts it gets, counted from there
+	}{
+		"shorter": {until: -1 << 30}, "of the same length": {until: 0}, "longer": {until: 200}, "begun beyond it": {first: 10, until: 20},
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				stop := w.run(scheduler.Deps{})
@@ -152,12 +157,12 @@ func TestSavedFoldOfAnotherLogIsThrownAway(t *testing.T) {
 				w.schedule("old", "when: {cron: '* * * * *'}\ntarget: {all: true}\ntz: utc")
 				pass(10*time.Minute + 17*time.Second) // an instant at which nothing happens: on the simulated clock both logs could hold a fact of one time
 				stop()
-				require.NoError(t, w.bus.JetStream().DeleteStream(t.Context(), events.StreamLog))
-				require.NoError(t, w.bus.Ensure(t.Context(), bustest.Limits()))
+				saved := w.anotherLog(fill.first)
 				w.job("job", "1")
 				w.schedule("new", "when: {cron: '*/5 * * * *'}\ntarget: {all: true}\ntz: utc")
-				for range facts {
-					w.append(events.AgentGrouped{PCID: "pc2", Groups: []string{"g"}})
+				w.append(events.AgentGrouped{PCID: "pc2", Groups: []string{"g"}})
+				for last := uint64(0); int(last) < int(saved)+fill.until-1; {
+					last = w.append(events.AgentGrouped{PCID: "pc2", Groups: []string{"g"}})
 				}
 				w.exec("x", catalog.Target{Groups: []string{"g"}})
 				w.run(scheduler.Deps{})
@@ -168,6 +173,23 @@ func TestSavedFoldOfAnotherLogIsThrownAway(t *testing.T) {
 			})
 		})
 	}
+}
+
+// anotherLog puts an empty log into the place of the one that is there, and gives the last sequence of that. The new one
+// begins so many behind it; 0: at 1.
+func (w *world) anotherLog(behind uint64) (last uint64) {
+	w.t.Helper()
+	s, err := w.bus.JetStream().Stream(w.t.Context(), events.StreamLog)
+	require.NoError(w.t, err)
+	config := s.CachedInfo().Config
+	last = s.CachedInfo().State.LastSeq
+	require.NoError(w.t, w.bus.JetStream().DeleteStream(w.t.Context(), events.StreamLog))
+	if behind > 0 {
+		config.FirstSeq = last + behind
+	}
+	_, err = w.bus.JetStream().CreateStream(w.t.Context(), config)
+	require.NoError(w.t, err)
+	return last
 }
 
 // A log that comes back from a backup while the scheduler runs is folded again before anything is decided.

@@ -1,6 +1,7 @@
 // Package cli is the command line: its grammar, a file for every noun, and how answers look in a terminal.
 //
-// Commands speak to the API over HTTP ([client]); `up` and `broker` run things in this process ([up]). Answers go to
+// Commands speak to the API over HTTP ([client]); `up` and `broker` run things in this process ([up]); `backup` and
+// `restore` alone speak to the broker ([backup]). Answers go to
 // stdout, as tables or with --json as the API's own JSON; progress of a command that prints JSON, notes and errors go to
 // stderr. Every error says what to do next where that is known.
 //
@@ -46,6 +47,8 @@ type grammar struct {
 	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
 	Dead       deadCmd       `cmd:"" help:"Messages that could not be processed."`
+	Backup     backupCmd     `cmd:"" help:"Copy the whole system, log, buckets and objects, from its broker into a directory."`
+	Restore    restoreCmd    `cmd:"" help:"Bring a backup back into an empty broker."`
 	Broker     brokerCmd     `cmd:"" help:"Run the embedded broker alone."`
 	Completion completionCmd `cmd:"" help:"Print the lines that teach a shell to complete kanade."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

@@ -15,7 +15,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, name := range []string{"KANADE_BACKEND_URL", "KANADE_AUTH_TOKEN", "KANADE_AUTH_TOKEN_FILE", "KANADE_AGENT_ID"} {
+	for _, name := range []string{
+		"KANADE_BACKEND_URL", "KANADE_AUTH_TOKEN", "KANADE_AUTH_TOKEN_FILE", "KANADE_AGENT_ID",
+		"KANADE_NATS_URL", "KANADE_NATS_TOKEN", "KANADE_NATS_TOKEN_FILE",
+	} {
 		os.Unsetenv(name)
 	}
 	bustest.Main(m)

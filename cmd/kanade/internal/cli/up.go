@@ -23,6 +23,7 @@ type upCmd struct {
 	Listen     string `default:"127.0.0.1:8080" help:"Address of the API."`
 	NATSListen string `name:"nats-listen" default:"127.0.0.1:4222" help:"Address of the broker, for agents on other machines."`
 	NoAgent    bool   `help:"Run no agent on this machine."`
+	Rebuild    bool   `help:"Build the read model anew from the log: after the log was replaced or restored."`
 	AgentID    string `env:"KANADE_AGENT_ID" placeholder:"ID" help:"Id of this machine's agent; by default its host name."`
 }
 
@@ -78,7 +79,7 @@ func (c *upCmd) Run(ctx context.Context, a *app) error {
 
 func (c *upCmd) config(stderr io.Writer) (up.Config, error) {
 	config := up.Config{
-		Data: c.Data, Listen: c.Listen, NATSListen: c.NATSListen, Agent: !c.NoAgent, PC: c.AgentID,
+		Data: c.Data, Listen: c.Listen, NATSListen: c.NATSListen, Agent: !c.NoAgent, PC: c.AgentID, Rebuild: c.Rebuild,
 	}
 	if !c.Demo { // whose screen is to be read
 		config.Log = slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})

@@ -108,11 +108,16 @@ func (h *Home) Close() error {
 
 // APIToken reads the token of the API that was started in dir, and says which file it is in. It is empty, without an
 // error, where none was started.
-func APIToken(dir string) (token, path string, err error) {
-	path = filepath.Join(dir, "api-token")
+func APIToken(dir string) (token, path string, err error) { return readToken(dir, "api-token") }
+
+// BrokerToken reads the token of the broker that was started in dir, as APIToken does.
+func BrokerToken(dir string) (token, path string, err error) { return readToken(dir, "broker-token") }
+
+func readToken(dir, name string) (token, path string, err error) {
+	path = filepath.Join(dir, name)
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", path, fmt.Errorf("read the API's token: %w", err)
+		return "", path, fmt.Errorf("read %s: %w", name, err)
 	}
 	return strings.TrimSpace(string(text)), path, nil
 }

@@ -30,6 +30,10 @@ func TestOpenKeepsTokens(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, h.APIToken, token)
 	require.Equal(t, filepath.Join(dir, "api-token"), path)
+	token, path, err = home.BrokerToken(dir)
+	require.NoError(t, err)
+	require.Equal(t, h.BrokerToken, token)
+	require.Equal(t, filepath.Join(dir, "broker-token"), path)
 }
 
 func TestOpenForItsOwnerAlone(t *testing.T) {

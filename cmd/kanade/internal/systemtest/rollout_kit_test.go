@@ -179,6 +179,7 @@ func (w *theatre) change() {
 // an outbox would send them again.
 func (w *theatre) parrot() {
 	r := rand.New(rand.NewPCG(w.seed, 11))
+	conn := w.operator.Conn() // what was heard of one broker is said to no other
 	var mu sync.Mutex
 	again := func(most time.Duration) nats.MsgHandler {
 		return func(m *nats.Msg) {
@@ -194,11 +195,11 @@ func (w *theatre) parrot() {
 					copied.Header[k] = v
 				}
 			}
-			time.AfterFunc(wait, func() { _ = w.operator.Conn().PublishMsg(copied) })
+			time.AfterFunc(wait, func() { _ = conn.PublishMsg(copied) })
 		}
 	}
 	for subject, most := range map[string]time.Duration{"commands.>": 90 * time.Second, "events.run.>": 8 * time.Minute} {
-		_, err := w.operator.Conn().Subscribe(subject, again(most))
+		_, err := conn.Subscribe(subject, again(most))
 		require.NoError(w.t, err)
 	}
 }

@@ -30,7 +30,7 @@ func (s *System) services(c Config, listener net.Listener) []service {
 	readModel := s.Home.Path("readmodel")
 	list := []service{
 		{"projector", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
-			return projector.Run(ctx, projector.Config{ReadModelDir: readModel}, projector.Deps{Bus: b, Logger: logger, Metrics: s.metrics})
+			return projector.Run(ctx, projector.Config{ReadModelDir: readModel, Rebuild: c.Rebuild}, projector.Deps{Bus: b, Logger: logger, Metrics: s.metrics})
 		}},
 		{"scheduler", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
 			return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{

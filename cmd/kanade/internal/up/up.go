@@ -37,7 +37,7 @@ const (
 	stopTimeout = 20 * time.Second
 )
 
-// Config says where everything is. All fields are required but PC and Log.
+// Config says where everything is. All fields are required but PC, Rebuild and Log.
 type Config struct {
 	// Data is the data directory.
 	Data string
@@ -46,6 +46,8 @@ type Config struct {
 	// Agent runs an agent of this machine, under the id PC; empty means the host's name.
 	Agent bool
 	PC    string
+	// Rebuild builds the read model anew; readers are given the old one until then.
+	Rebuild bool
 	// Log gets what the home's kanade.log gets; nil means nobody does.
 	Log slog.Handler
 }

@@ -202,7 +202,7 @@ func (d *Dispatcher) wave(ctx context.Context, x *exec, r events.WaveReleased, r
 		}
 	}
 	commands := fanout.CommandsOf(request, plan, *x.planned, r)
-	var sent map[string]uint64
+	var sent map[string][]uint64
 	if resumed {
 		if sent, err = d.sent(ctx, x.id, r.ExecStreamSequence); err != nil {
 			return err
@@ -229,7 +229,7 @@ func (d *Dispatcher) waveDispatched(ctx context.Context, x *exec, r events.WaveR
 
 // send stores commands, but for those that were sent before, page by page. Between pages it looks at the exec: over says
 // that it has ended meanwhile, and that what was sent is gone, or that somebody else has sent the rest.
-func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands fanout.Commands, sent map[string]uint64) (over bool, err error) {
+func (d *Dispatcher) send(ctx context.Context, x *exec, this part, commands fanout.Commands, sent map[string][]uint64) (over bool, err error) {
 	body, err := encodeBody(commands.Body)
 	if err != nil {
 		return false, fmt.Errorf("send commands of exec %s: %w", x.id, err)

@@ -48,7 +48,7 @@ func encodeBody(c wire.Command) (body, error) {
 }
 
 // page makes the next messages of those that have not been sent, and says where the ones after them begin.
-func (b body) page(ctx context.Context, commands fanout.Commands, from int, sent map[string]uint64, now time.Time) (messages []*nats.Msg, next int) {
+func (b body) page(ctx context.Context, commands fanout.Commands, from int, sent map[string][]uint64, now time.Time) (messages []*nats.Msg, next int) {
 	trace, sentAt, size := bus.TraceParent(ctx), now.UTC().Format(time.RFC3339Nano), 0
 	for next = from; next < commands.Len() && len(messages) < page && size < pageBytes; next++ {
 		c := commands.At(next)

@@ -52,9 +52,9 @@ func TestPagesLeaveOutWhatWasSent(t *testing.T) {
 	b, err := encodeBody(wire.Command{ID: "j"})
 	require.NoError(t, err)
 	all := commands(page+10, "x")
-	sent := map[string]uint64{}
+	sent := map[string][]uint64{}
 	for i := range 10 {
-		sent[all.At(i).MessageID] = 1
+		sent[all.At(i).MessageID] = []uint64{1}
 	}
 	messages, next := b.page(t.Context(), all, 0, sent, time.Now())
 	require.Len(t, messages, page)

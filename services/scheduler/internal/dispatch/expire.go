@@ -73,8 +73,8 @@ const removalsAtOnce = 64
 // commandID is the beginning of the message ids of an exec's commands.
 func commandID(execID string) string { return execID + "/" }
 
-// sent finds the commands of an exec that EXEC holds after a sequence: message id to sequence. It reads headers only.
-func (d *Dispatcher) sent(ctx context.Context, execID string, after uint64) (map[string]uint64, error) {
+// sent finds the commands of an exec that EXEC holds after a sequence: message id to sequences. It reads headers only.
+func (d *Dispatcher) sent(ctx context.Context, execID string, after uint64) (map[string][]uint64, error) {
 	last, err := d.bus.LastSeq(ctx, events.StreamExec)
 	if err != nil {
 		return nil, fmt.Errorf("look for commands of exec %s: %w", execID, err)
@@ -82,10 +82,11 @@ func (d *Dispatcher) sent(ctx context.Context, execID string, after uint64) (map
 	return d.scan(ctx, execID, after, last)
 }
 
-// scan looks at (after, last]. Its consumer is one that the client does not make anew behind our back: an ordered one
+// scan looks at (after, last]. A command may be there twice: a system that was restored from a backup sends again what the
+// log does not call dispatched. Its consumer is one that the client does not make anew behind our back: an ordered one
 // leaves the broker a consumer for every fetch.
-func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64) (map[string]uint64, error) {
-	found := map[string]uint64{}
+func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64) (map[string][]uint64, error) {
+	found := map[string][]uint64{}
 	if last <= after {
 		return found, nil
 	}
@@ -117,7 +118,7 @@ func (d *Dispatcher) scan(ctx context.Context, execID string, after, last uint64
 			}
 			next, pending = next+1, meta.NumPending
 			if id := m.Headers().Get(events.HeaderMsgID); strings.HasPrefix(id, commandID(execID)) {
-				found[id] = meta.Sequence.Stream
+				found[id] = append(found[id], meta.Sequence.Stream)
 			}
 		}
 		if err := batch.Error(); err != nil || next == begun {
@@ -154,13 +155,15 @@ func (d *Dispatcher) remove(ctx context.Context, x *exec, everywhere bool) error
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(removalsAtOnce)
-	for id, seq := range found {
-		group.Go(func() error {
-			if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-				return fmt.Errorf("remove command %s: %w", id, err)
-			}
-			return nil
-		})
+	for id, sequences := range found {
+		for _, seq := range sequences {
+			group.Go(func() error {
+				if err := stream.DeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+					return fmt.Errorf("remove command %s: %w", id, err)
+				}
+				return nil
+			})
+		}
 	}
 	return group.Wait()
 }
