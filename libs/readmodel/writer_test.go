@@ -75,7 +75,7 @@ func victim(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	log := lives(panics{}, 200)
+	log := lives(panics{}, victimExecs)
 	at, err := w.Checkpoint(events.StreamLog)
 	for n := int(at.Sequence); err == nil && n < len(log); n += 7 {
 		_, err = w.Apply(context.Background(), events.StreamLog, log[n:min(n+7, len(log))])
@@ -91,27 +91,49 @@ type panics struct{}
 func (panics) Errorf(format string, _ ...any) { panic(format) }
 func (panics) FailNow()                       { panic("failed") }
 
-// A projector that is killed at any moment leaves whole batches: what its checkpoint says, and nothing else.
-func TestWriterKilled(t *testing.T) {
-	dir, log := t.TempDir(), lives(t, 200)
+// TestProveSigkillCommits kills a writer with SIGKILL while it commits: what is left are whole batches, what its checkpoint
+// says and nothing else, and the next one goes on from there.
+func TestProveSigkillCommits(t *testing.T) {
+	kills := 4
+	if os.Getenv("KANADE_PROVE") == "full" {
+		kills = 300
+	}
+	dir, log := t.TempDir(), lives(t, victimExecs)
 	r := read(t, dir)
-	for n := range 4 {
+	killed, rounds := 0, 1
+	for ; killed < kills; killed++ {
+		left := open(t, dir)
+		at, err := left.Checkpoint(events.StreamLog)
+		require.NoError(t, err)
+		if int(at.Sequence) == len(log) { // from the beginning
+			require.NoError(t, left.Close())
+			dir, rounds = t.TempDir(), rounds+1
+			r = read(t, dir)
+			left = open(t, dir)
+		}
+		require.NoError(t, left.Close())
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), envVictim+"="+dir)
 		require.NoError(t, cmd.Start())
-		require.NoError(t, r.WaitFor(within(t, 30*time.Second), uint64(rand.IntN(len(log)/8)+n*len(log)/5)))
+		some := at.Sequence%uint64(len(log)) + 1 + uint64(rand.IntN(len(log)/4))
+		require.NoError(t, r.WaitFor(within(t, 30*time.Second), min(some, uint64(len(log)))))
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 
-		left := open(t, dir)
-		at, err := left.Checkpoint(events.StreamLog)
+		left = open(t, dir)
+		at, err = left.Checkpoint(events.StreamLog)
 		require.NoError(t, err)
 		clean := open(t, t.TempDir())
 		apply(t, clean, log[:at.Sequence])
 		require.Equal(t, digest(t, clean), digest(t, left), "at %d", at.Sequence)
+		require.NoError(t, clean.Close())
 		require.NoError(t, left.Close())
 	}
+	t.Logf("PROVED %s: killed %d times, in %d passes over %d messages in batches of 7", t.Name(), killed, rounds, len(log))
 }
+
+// victimExecs is how long the log of a victim is.
+const victimExecs = 200
 
 func TestApplyPoison(t *testing.T) {
 	j := &journal{t: t}
