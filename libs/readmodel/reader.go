@@ -2,7 +2,6 @@ package readmodel
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -160,7 +159,7 @@ func list[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (
 		if s, err = r.slot(ctx, again > 0); err != nil {
 			return nil, err
 		}
-		if rows, err = queryRows(ctx, s.db, scan, query, args...); err == nil || ctx.Err() != nil {
+		if rows, err = queryRows(ctx, s, scan, query, args...); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -182,8 +181,12 @@ func one[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R
 	return rows[0], nil
 }
 
-func queryRows[R any](ctx context.Context, db *sql.DB, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
-	found, err := db.QueryContext(ctx, query, args...)
+func queryRows[R any](ctx context.Context, s *slotFile, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
+	stmt, err := s.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	found, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -60,11 +60,7 @@ func (f *feed) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
 	var writing sync.WaitGroup
-	writing.Go(func() {
-		for b := range batches {
-			f.write(ctx, b)
-		}
-	})
+	writing.Go(func() { f.writeAll(ctx, batches) })
 	defer writing.Wait()
 	defer close(batches)
 	defer cancel()
@@ -81,6 +77,38 @@ func (f *feed) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	})
+}
+
+// writeAll writes batches until there are no more. While none waits, it makes outputs searchable, step by step.
+func (f *feed) writeAll(ctx context.Context, batches <-chan batch) {
+	for idle := f.stream == events.StreamLog; ; {
+		var b batch
+		more := true
+		if idle {
+			select {
+			case b, more = <-batches:
+			default:
+				idle = f.writeWords(ctx)
+				continue
+			}
+		} else {
+			b, more = <-batches
+		}
+		if !more {
+			return
+		}
+		f.write(ctx, b)
+		idle = f.stream == events.StreamLog
+	}
+}
+
+// writeWords reports whether there is more to do. What the disk refuses is tried again after the next batch.
+func (f *feed) writeWords(ctx context.Context) bool {
+	more, err := f.writer.WriteWords(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.logger.Warn("can't make outputs searchable; trying again after the next messages", "error", err)
+	}
+	return more && err == nil
 }
 
 // batch is what waited, decoded.

@@ -107,7 +107,7 @@ func TestProject(t *testing.T) {
 		stop = start(t, b, dir)
 		defer func() { stop() }()
 		waitFor(t, r, last)
-		found, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Limit: readmodel.All})
+		found, _, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Page: readmodel.Page{Limit: readmodel.All}})
 		require.NoError(t, err)
 		require.Len(t, found, 3)
 

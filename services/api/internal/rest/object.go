@@ -216,7 +216,7 @@ func (s *server) objectInUse(ctx context.Context, key string, sequence uint64) e
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return err
 	}
-	stored, err := s.Reader.Jobs(ctx)
+	stored, _, err := s.Reader.Jobs(ctx, readmodel.Page{Limit: readmodel.All})
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (s *server) objectInUse(ctx context.Context, key string, sequence uint64) e
 // execsOf lists execs that have not expired and run an object. The read model does not know which object an exec runs,
 // and the log does.
 func (s *server) execsOf(ctx context.Context, key string) ([]string, error) {
-	rows, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{Limit: readmodel.All})
+	rows, _, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return nil, err
 	}
