@@ -259,6 +259,9 @@ func (r *Reader) Executions(ctx context.Context, f ExecutionFilter) ([]Execution
 		return nil, "", err
 	}
 	index, where := f.where()
+	if index == "" {
+		return []Execution{}, "", nil
+	}
 	query, args := selectExecutions("INDEXED BY "+index)+" WHERE (e.initiated_at, e.exec_id) < (?, ?)"+where, []any{at, id}
 	if f.JobID != "" {
 		query, args = query+" AND e.job_id = ?", append(args, f.JobID)
@@ -268,7 +271,8 @@ func (r *Reader) Executions(ctx context.Context, f ExecutionFilter) ([]Execution
 	return rows, next, err
 }
 
-// where is the condition of the status, and the index that leads through the fewest executions in their order.
+// where is the condition of the status, and the index that leads through the fewest executions in their order; no index
+// for a status that there is not.
 func (f *ExecutionFilter) where() (index, condition string) {
 	const open, expired = " AND e.closed_at = 0 AND e.expired_at = 0", " AND e.closed_at = 0 AND e.expired_at <> 0"
 	all, live := "executions_initiated", "executions_live"
@@ -290,7 +294,7 @@ func (f *ExecutionFilter) where() (index, condition string) {
 	case StatusCompleted:
 		return all, " AND e.closed_at <> 0"
 	default:
-		return all, " AND 0"
+		return "", ""
 	}
 }
 
