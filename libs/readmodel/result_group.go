@@ -3,6 +3,7 @@ package readmodel
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -68,35 +69,45 @@ func (r *Reader) ResultGroups(ctx context.Context, f GroupFilter) (groups []Resu
 	}
 	groups = make([]ResultGroup, len(ordered))
 	for i, g := range ordered {
-		first, err := r.Result(ctx, g[0].resultID)
+		x, err := r.Result(ctx, g.first.resultID)
 		if err != nil {
 			return nil, 0, err
 		}
+		slices.Sort(g.pcs)
+		pcs := slices.Compact(g.pcs)
 		groups[i] = ResultGroup{
-			Digest: g[0].digest, ResultID: g[0].resultID, State: first.State, ExitCode: first.ExitCode, Reason: first.Reason,
-			Stdout: first.Stdout.Text, Stderr: first.Stderr.Text, Count: len(g),
-		}
-		for _, x := range g {
-			if pcs := &groups[i].PCs; len(*pcs) < GroupPCs && !slices.Contains(*pcs, x.pcID) {
-				*pcs = append(*pcs, x.pcID)
-			}
+			Digest: g.first.digest, ResultID: g.first.resultID, State: x.State, ExitCode: x.ExitCode, Reason: x.Reason,
+			Stdout: x.Stdout.Text, Stderr: x.Stderr.Text, Count: g.count, PCs: slices.Clone(pcs[:min(GroupPCs, len(pcs))]),
 		}
 	}
 	return groups, len(runs), nil
 }
 
-// alike puts runs of one digest together, by endpoint, the largest group first.
-func alike(runs []groupedRun) [][]groupedRun {
+// likeRuns is runs of one digest; first is that of the first endpoint by id.
+type likeRuns struct {
+	first groupedRun
+	count int
+	pcs   []string
+}
+
+// alike puts runs of one digest together, the largest group first.
+func alike(runs []groupedRun) []*likeRuns {
 	order := func(a, b groupedRun) int {
 		return cmp.Or(cmp.Compare(a.pcID, b.pcID), cmp.Compare(a.resultID, b.resultID))
 	}
-	slices.SortFunc(runs, func(a, b groupedRun) int { return cmp.Or(cmp.Compare(a.digest, b.digest), order(a, b)) })
-	var groups [][]groupedRun
-	for from, i := 0, 1; i <= len(runs); i++ {
-		if i == len(runs) || runs[i].digest != runs[from].digest {
-			groups, from = append(groups, runs[from:i]), i
+	groups := map[string]*likeRuns{}
+	for _, x := range runs {
+		g := groups[x.digest]
+		if g == nil {
+			g = &likeRuns{first: x}
+			groups[x.digest] = g
 		}
+		if order(x, g.first) < 0 {
+			g.first = x
+		}
+		g.count, g.pcs = g.count+1, append(g.pcs, x.pcID)
 	}
-	slices.SortFunc(groups, func(a, b []groupedRun) int { return cmp.Or(cmp.Compare(len(b), len(a)), order(a[0], b[0])) })
-	return groups
+	return slices.SortedFunc(maps.Values(groups), func(a, b *likeRuns) int {
+		return cmp.Or(cmp.Compare(b.count, a.count), order(a.first, b.first))
+	})
 }

@@ -151,12 +151,17 @@ type resultWalk struct {
 	args         []any
 	// patterns are decided here.
 	patterns []pattern
-	// The place behind the last candidate: by start, or by sequence where words are searched.
+	// place is that of the last candidate.
+	place
+	// looked counts rows, searched bytes of outputs that expressions were matched against.
+	looked, searched int
+}
+
+// place is where a result stands in the lists: by its start, or by its sequence where words are searched.
+type place struct {
 	started  int64
 	id       string
 	sequence int64
-	// looked counts rows, searched bytes of outputs that expressions were matched against.
-	looked, searched int
 }
 
 // pattern is an expression that is matched row by row.
@@ -166,7 +171,7 @@ type pattern struct {
 }
 
 func newResultWalk(f ResultFilter) *resultWalk {
-	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), started: math.MaxInt64, sequence: math.MaxInt64}
+	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), place: place{started: math.MaxInt64, sequence: math.MaxInt64}}
 	switch f.Status {
 	case ResultRunning:
 		w.index = "results_running"
@@ -224,17 +229,21 @@ func (w *resultWalk) here() string {
 // step looks at the next candidates and gives those that match; last when no more follow. wanted is how many the page
 // still takes (All: no limit); one more is looked for, to know whether there is any.
 func (w *resultWalk) step(ctx context.Context, r *Reader, wanted int) (found []Result, last bool, err error) {
-	if len(w.patterns) > 0 || w.f.Words != "" {
-		ids, last, err := w.match(ctx, r)
-		if err != nil || len(ids) == 0 {
-			return nil, last, err
-		}
-		found, err := w.load(ctx, r, ids)
-		return found, last, err
-	}
 	size := resultStep
 	if wanted >= 0 {
 		size = min(size, wanted+1)
+	}
+	if len(w.patterns) > 0 || w.f.Words != "" {
+		matching, last, err := w.match(ctx, r, min(resultStep, max(size, 2*w.looked)))
+		if len(matching) > size { // the page ends among them
+			matching, last = matching[:size], false
+			w.place = matching[size-1]
+		}
+		if err != nil || len(matching) == 0 {
+			return nil, last, err
+		}
+		found, err := w.load(ctx, r, matching)
+		return found, last, err
 	}
 	query, args := w.candidates(results.list("results"), size)
 	found, err = list(ctx, r, scanResult, query, args...)
@@ -257,36 +266,39 @@ func (w *resultWalk) candidates(columns string, size int) (query string, args []
 		" ORDER BY results.started_at DESC, results.result_id DESC LIMIT ?", append(append([]any{w.started, w.id}, w.args...), size)
 }
 
-// match gives the ids of the next candidates that match. It reads their places, and of the fields those that an
-// expression is for.
-func (w *resultWalk) match(ctx context.Context, r *Reader) (ids []string, last bool, err error) {
+// match gives the places of those that match of the next candidates. It reads their places, and of the fields those that
+// an expression is for.
+func (w *resultWalk) match(ctx context.Context, r *Reader, size int) (matching []place, last bool, err error) {
 	columns := "results.sequence"
 	if w.f.Words != "" {
 		columns = "w.rowid"
 	}
 	columns += ", COALESCE(results.started_at, 0), COALESCE(results.result_id, '')"
-	texts, into := make([]string, len(w.patterns)), []any{&w.sequence, &w.started, &w.id}
+	var at place
+	texts, into := make([]string, len(w.patterns)), []any{&at.sequence, &at.started, &at.id}
 	for i, p := range w.patterns {
 		columns += ", COALESCE(results." + p.column + ", '')"
 		into = append(into, &texts[i])
 	}
-	query, args := w.candidates(columns, resultStep)
-	at := *w
-	looked, err := list(ctx, r, func(scan func(...any) error) (id string, err error) {
-		if err := scan(into...); err != nil {
-			return "", err
-		}
-		if w.id != "" && w.matches(texts) {
-			return w.id, nil
-		}
-		return "", nil
+	query, args := w.candidates(columns, size)
+	looked, err := list(ctx, r, func(scan func(...any) error) (candidate, error) {
+		err := scan(into...)
+		return candidate{at, err == nil && at.id != "" && w.matches(texts)}, err
 	}, query, args...)
-	if err != nil {
-		*w = at
-		return nil, false, err
+	if n := len(looked); n > 0 {
+		w.place, w.looked = looked[n-1].place, w.looked+n
 	}
-	w.looked += len(looked)
-	return slices.DeleteFunc(looked, func(id string) bool { return id == "" }), len(looked) < resultStep, nil
+	for _, c := range looked {
+		if c.matches {
+			matching = append(matching, c.place)
+		}
+	}
+	return matching, len(looked) < size, err
+}
+
+type candidate struct {
+	place
+	matches bool
 }
 
 func (w *resultWalk) matches(texts []string) bool {
@@ -301,17 +313,17 @@ func (w *resultWalk) matches(texts []string) bool {
 	return true
 }
 
-// load reads runs in the order of ids, those whose status is still what was asked for.
-func (w *resultWalk) load(ctx context.Context, r *Reader, ids []string) ([]Result, error) {
+// load reads runs in the order of their places, those whose status is still what was asked for.
+func (w *resultWalk) load(ctx context.Context, r *Reader, places []place) ([]Result, error) {
+	ids, order := make([]string, len(places)), make(map[string]int, len(places))
+	for i, p := range places {
+		ids[i], order[p.id] = p.id, i
+	}
 	found, err := list(ctx, r, scanResult, results.all()+" WHERE result_id IN (SELECT value FROM json_each(?))"+w.f.Status.where(), textList(ids))
 	if err != nil {
 		return nil, err
 	}
-	place := make(map[string]int, len(ids))
-	for i, id := range ids {
-		place[id] = i
-	}
-	slices.SortFunc(found, func(a, b Result) int { return cmp.Compare(place[a.ResultID], place[b.ResultID]) })
+	slices.SortFunc(found, func(a, b Result) int { return cmp.Compare(order[a.ResultID], order[b.ResultID]) })
 	return found, nil
 }
 
