@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +132,7 @@ func (r *Reader) Agents(ctx context.Context, f AgentFilter) ([]Agent, string, er
 		rows, next := cut(rows, f.Page, func(a *Agent) string { return agentsByID.cursor(a.PCID) })
 		return rows, next, err
 	}
-	heard, id := int64(math.MaxInt64), ""
+	heard, id := int64(maxNanos), ""
 	if err := f.begin(agentsHeard, &heard, &id); err != nil {
 		return nil, "", err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"kanade/libs/events"
@@ -254,7 +253,7 @@ const executionOrder order = "executions"
 // Executions lists executions, the newest first, and gives the cursor of the next page; ErrCursor. An unknown status is
 // that of none.
 func (r *Reader) Executions(ctx context.Context, f ExecutionFilter) ([]Execution, string, error) {
-	at, id := int64(math.MaxInt64), ""
+	at, id := int64(maxNanos), ""
 	if err := f.begin(executionOrder, &at, &id); err != nil {
 		return nil, "", err
 	}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// ErrCursor: the text is no cursor of the list that it was given to. To be tested with errors.Is.
+// ErrCursor says that a text is no cursor of the list that it was given to. To be tested with errors.Is.
 var ErrCursor = errors.New("not a cursor of this list")
 
 // Page is where a list goes on and how far.

@@ -84,54 +84,60 @@ func TestProvePages(t *testing.T) {
 	t.Logf("seed %s", seed)
 	var logs, pages, rows int
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "readmodel")
-		require.NoError(t, err)
-		defer os.RemoveAll(dir)
-		w, err := OpenWriter(context.Background(), dir)
-		require.NoError(t, err)
-		defer func() { require.NoError(t, w.Close()) }()
-		r, err := OpenReader(dir)
-		require.NoError(t, err)
-		defer func() { require.NoError(t, r.Close()) }()
-		log := drawLog(t)
-		applied := 0
-		advance := func(n int) {
-			to := min(applied+n, len(log))
-			_, err := w.Apply(context.Background(), events.StreamLog, log[applied:to])
-			require.NoError(t, err)
-			applied = to
-		}
-		advance(rapid.IntRange(0, len(log)).Draw(t, "before"))
-		for _, l := range pagers(context.Background(), r) {
-			before, _, err := l.page(everything)
-			require.NoError(t, err)
-			var seen []string
-			for p := (Page{}); ; pages++ {
-				p.Limit = rapid.IntRange(1, 3).Draw(t, "limit")
-				page, next, err := l.page(p)
-				require.NoError(t, err)
-				require.LessOrEqual(t, len(page), p.Limit)
-				seen, rows = append(seen, page...), rows+len(page)
-				if p.After = next; next == "" {
-					break
-				}
-				advance(rapid.SampledFrom([]int{0, 0, 1, 5}).Draw(t, "meanwhile"))
-			}
-			after, _, err := l.page(everything)
-			require.NoError(t, err)
-			require.Len(t, slices.Compact(slices.Sorted(slices.Values(seen))), len(seen), "%s: a row comes twice", l.name)
-			for _, key := range before {
-				if slices.Contains(after, key) {
-					require.Contains(t, seen, key, l.name)
-				}
-			}
-			if slices.Equal(before, after) {
-				require.Equal(t, after, append([]string{}, seen...), l.name)
-			}
-		}
-		logs++
+		p, r := readInPages(t)
+		logs, pages, rows = logs+1, pages+p, rows+r
 	})
 	t.Logf("PROVED TestProvePages: %d logs, %d pages, %d rows, seed %s", logs, pages, rows, seed)
+}
+
+// readInPages reads every list of a log while it goes on.
+func readInPages(t *rapid.T) (pages, rows int) {
+	dir, err := os.MkdirTemp("", "readmodel")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	w, err := OpenWriter(context.Background(), dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, w.Close()) }()
+	r, err := OpenReader(dir)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.Close()) }()
+	log := drawLog(t)
+	applied := 0
+	advance := func(n int) {
+		to := min(applied+n, len(log))
+		_, err := w.Apply(context.Background(), events.StreamLog, log[applied:to])
+		require.NoError(t, err)
+		applied = to
+	}
+	advance(rapid.IntRange(0, len(log)).Draw(t, "before"))
+	for _, l := range pagers(context.Background(), r) {
+		before, _, err := l.page(everything)
+		require.NoError(t, err)
+		var seen []string
+		for p := (Page{}); ; pages++ {
+			p.Limit = rapid.IntRange(1, 3).Draw(t, "limit")
+			page, next, err := l.page(p)
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(page), p.Limit)
+			seen, rows = append(seen, page...), rows+len(page)
+			if p.After = next; next == "" {
+				break
+			}
+			advance(rapid.SampledFrom([]int{0, 0, 1, 5}).Draw(t, "meanwhile"))
+		}
+		after, _, err := l.page(everything)
+		require.NoError(t, err)
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(seen))), len(seen), "%s: a row comes twice", l.name)
+		for _, key := range before {
+			if slices.Contains(after, key) {
+				require.Contains(t, seen, key, l.name)
+			}
+		}
+		if slices.Equal(before, after) {
+			require.Equal(t, after, append([]string{}, seen...), l.name)
+		}
+	}
+	return pages, rows
 }
 
 // A cursor goes on with its own list and is refused by every other one.

@@ -171,7 +171,7 @@ type pattern struct {
 }
 
 func newResultWalk(f ResultFilter) *resultWalk {
-	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), place: place{started: math.MaxInt64, sequence: math.MaxInt64}}
+	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), place: place{started: maxNanos, sequence: math.MaxInt64}}
 	switch f.Status {
 	case ResultRunning:
 		w.index = "results_running"

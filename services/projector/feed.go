@@ -83,7 +83,7 @@ func (f *feed) follow(ctx context.Context) error {
 func (f *feed) writeAll(ctx context.Context, batches <-chan batch) {
 	for idle := f.stream == events.StreamLog; ; {
 		var b batch
-		more := true
+		var more bool
 		if idle {
 			select {
 			case b, more = <-batches:
