@@ -114,7 +114,8 @@ func readInPages(t *rapid.T) (pages, rows int) {
 		before, _, err := l.page(everything)
 		require.NoError(t, err)
 		var seen []string
-		for p := (Page{}); ; pages++ {
+		for p := (Page{}); ; {
+			pages++
 			p.Limit = rapid.IntRange(1, 3).Draw(t, "limit")
 			page, next, err := l.page(p)
 			require.NoError(t, err)
