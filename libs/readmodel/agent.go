@@ -87,15 +87,23 @@ func (p agentProjection) Flush() error {
 type AgentFilter struct {
 	// Query is a part of the id or host name, ASCII letters in any case; blank: all.
 	Query string
-	// Limit is how many at most; All: no limit, 0: none.
-	Limit int
+	// ByID lists by id, an order in which endpoints stand still. Otherwise the last heard comes first: there an endpoint
+	// that is heard while the list is read moves to the front, and a page that was still to come does not have it.
+	ByID bool
+	Page
 }
 
-const selectAgents = `SELECT COALESCE(a.pc_id, p.pc_id), COALESCE(NULLIF(a.agent_version, ''), p.agent_version, ''),
+const (
+	agentColumns = `COALESCE(NULLIF(a.agent_version, ''), p.agent_version, ''),
 	COALESCE(NULLIF(a.hostname, ''), p.hostname, '') AS host, COALESCE(NULLIF(a.os_family, ''), p.os_family, ''),
 	COALESCE(a.sequence, 0), COALESCE(p.heard_at, 0) AS heard, COALESCE(p.heartbeat_at, 0),
-	p.cpu_pct, p.rss_bytes, p.disk_read_bytes, p.disk_written_bytes
-	FROM agents a FULL JOIN presence p ON p.pc_id = a.pc_id`
+	p.cpu_pct, p.rss_bytes, p.disk_read_bytes, p.disk_written_bytes`
+	selectAgents = `SELECT COALESCE(a.pc_id, p.pc_id), ` + agentColumns + ` FROM agents a FULL JOIN presence p ON p.pc_id = a.pc_id`
+	// selectAgentsByID goes through both tables in the order of their keys, from behind ?3 on.
+	selectAgentsByID = `SELECT x.pc_id, ` + agentColumns + `
+	FROM (SELECT pc_id FROM agents WHERE pc_id > ?3 UNION SELECT pc_id FROM presence WHERE pc_id > ?3 ORDER BY 1) x
+	LEFT JOIN agents a ON a.pc_id = x.pc_id LEFT JOIN presence p ON p.pc_id = x.pc_id`
+)
 
 func scanAgent(scan func(...any) error) (a Agent, err error) {
 	return a, scan(
@@ -104,12 +112,34 @@ func scanAgent(scan func(...any) error) (a Agent, err error) {
 	)
 }
 
-// Agents lists endpoints, the last heard first.
-func (r *Reader) Agents(ctx context.Context, f AgentFilter) ([]Agent, error) {
+const (
+	agentsHeard order = "agents"
+	agentsByID  order = "agents-by-id"
+)
+
+// Agents lists endpoints, the last heard first or by id, and gives the cursor of the next page; ErrCursor. Endpoints are
+// looked at one by one where they are searched or come in the order of heartbeats, which changes too often for an index:
+// that costs what the fleet is large, not what the history is long.
+func (r *Reader) Agents(ctx context.Context, f AgentFilter) ([]Agent, string, error) {
+	const matches = " (?1 = '' OR instr(lower(%[1]s), lower(?1)) > 0 OR instr(lower(host), lower(?1)) > 0)"
 	q := strings.TrimSpace(f.Query)
-	return list(ctx, r, scanAgent, selectAgents+`
-		WHERE ?1 = '' OR instr(lower(COALESCE(a.pc_id, p.pc_id)), lower(?1)) > 0 OR instr(lower(host), lower(?1)) > 0
-		ORDER BY heard DESC, 1 LIMIT ?2`, q, f.Limit)
+	if f.ByID {
+		var id string
+		if err := f.begin(agentsByID, &id); err != nil {
+			return nil, "", err
+		}
+		rows, err := list(ctx, r, scanAgent, selectAgentsByID+" WHERE"+fmt.Sprintf(matches, "x.pc_id")+" ORDER BY x.pc_id LIMIT ?2", q, f.more(), id)
+		rows, next := cut(rows, f.Page, func(a *Agent) string { return agentsByID.cursor(a.PCID) })
+		return rows, next, err
+	}
+	heard, id := int64(maxNanos), ""
+	if err := f.begin(agentsHeard, &heard, &id); err != nil {
+		return nil, "", err
+	}
+	rows, err := list(ctx, r, scanAgent, selectAgents+" WHERE"+fmt.Sprintf(matches, "COALESCE(a.pc_id, p.pc_id)")+
+		" AND (heard < ?3 OR heard = ?3 AND COALESCE(a.pc_id, p.pc_id) > ?4) ORDER BY heard DESC, 1 LIMIT ?2", q, f.more(), heard, id)
+	rows, next := cut(rows, f.Page, func(a *Agent) string { return agentsHeard.cursor(toNanos(a.HeardAt), a.PCID) })
+	return rows, next, err
 }
 
 // Audience is whom an exec asks for, each endpoint once: all that are known, the known members of groups, and the named

@@ -49,7 +49,12 @@ func benchLog(b *testing.B, execs int) []Message {
 }
 
 // BenchmarkApply measures decoding and applying without a broker; the projector's benchmark compares with raw batches.
-func BenchmarkApply(b *testing.B) {
+func BenchmarkApply(b *testing.B) { benchApply(b, false) }
+
+// BenchmarkApplyAndWords is the same when words are written after every batch, which is not done: what that would cost.
+func BenchmarkApplyAndWords(b *testing.B) { benchApply(b, true) }
+
+func benchApply(b *testing.B, words bool) {
 	log := benchLog(b, 200)
 	for b.Loop() {
 		w, err := OpenWriter(context.Background(), b.TempDir())
@@ -57,6 +62,10 @@ func BenchmarkApply(b *testing.B) {
 		for batch := range slices.Chunk(log, 5000) {
 			_, err := w.Apply(context.Background(), events.StreamLog, batch)
 			require.NoError(b, err)
+			for more := words; more; {
+				more, err = w.WriteWords(context.Background())
+				require.NoError(b, err)
+			}
 		}
 		require.NoError(b, w.Close())
 	}

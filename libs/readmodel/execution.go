@@ -100,7 +100,9 @@ var executions = relation{
 	indexes: []string{
 		"CREATE INDEX executions_initiated ON executions (initiated_at, exec_id)",
 		"CREATE INDEX executions_job ON executions (job_id, initiated_at, exec_id)",
-		"CREATE INDEX executions_open ON executions (job_id) WHERE closed_at = 0 AND expired_at = 0",
+		"CREATE INDEX executions_open ON executions (job_id, initiated_at, exec_id) WHERE closed_at = 0 AND expired_at = 0",
+		"CREATE INDEX executions_live ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at = 0",
+		"CREATE INDEX executions_expired ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at <> 0",
 	},
 }
 
@@ -217,17 +219,17 @@ func (e *Execution) decide(o events.Outcome, reason string) {
 type ExecutionFilter struct {
 	JobID  string
 	Status Status
-	// Limit is how many at most; All: no limit, 0: none.
-	Limit int
+	Page
 }
 
 const statusOfExecution = `CASE WHEN e.closed_at <> 0 THEN 'completed' WHEN e.expired_at <> 0 THEN 'expired'
 	WHEN COALESCE(t.heard, 0) > 0 THEN 'running' ELSE 'pending' END`
 
-func selectExecutions() string {
+// selectExecutions goes by an index ("INDEXED BY name"), or as the database chooses (empty).
+func selectExecutions(by string) string {
 	return "SELECT " + executions.list("e") + ", " + statusOfExecution + ", COALESCE(t.totals, '{}')" +
 		", (SELECT COUNT(*) FROM waves w WHERE w.exec_id = e.exec_id AND w.released_at <> 0)" +
-		" FROM executions e LEFT JOIN target_totals t ON t.exec_id = e.exec_id"
+		" FROM executions e " + by + " LEFT JOIN target_totals t ON t.exec_id = e.exec_id"
 }
 
 func scanExecution(scan func(...any) error) (e Execution, err error) {
@@ -246,19 +248,56 @@ func scanExecution(scan func(...any) error) (e Execution, err error) {
 	return e, nil
 }
 
-// Executions lists executions, the newest first.
-func (r *Reader) Executions(ctx context.Context, f ExecutionFilter) ([]Execution, error) {
-	query, args := selectExecutions()+" WHERE 1", []any{}
+const executionOrder order = "executions"
+
+// Executions lists executions, the newest first, and gives the cursor of the next page; ErrCursor. An unknown status is
+// that of none.
+func (r *Reader) Executions(ctx context.Context, f ExecutionFilter) ([]Execution, string, error) {
+	at, id := int64(maxNanos), ""
+	if err := f.begin(executionOrder, &at, &id); err != nil {
+		return nil, "", err
+	}
+	index, where := f.where()
+	if index == "" {
+		return []Execution{}, "", nil
+	}
+	query, args := selectExecutions("INDEXED BY "+index)+" WHERE (e.initiated_at, e.exec_id) < (?, ?)"+where, []any{at, id}
 	if f.JobID != "" {
 		query, args = query+" AND e.job_id = ?", append(args, f.JobID)
 	}
-	if f.Status != "" {
-		query, args = query+" AND "+statusOfExecution+" = ?", append(args, f.Status)
+	rows, err := list(ctx, r, scanExecution, query+" ORDER BY e.initiated_at DESC, e.exec_id DESC LIMIT ?", append(args, f.more())...)
+	rows, next := cut(rows, f.Page, func(e *Execution) string { return executionOrder.cursor(toNanos(e.InitiatedAt), e.ExecID) })
+	return rows, next, err
+}
+
+// where is the condition of the status, and the index that leads through the fewest executions in their order; no index
+// for a status that there is not.
+func (f *ExecutionFilter) where() (index, condition string) {
+	const open, expired = " AND e.closed_at = 0 AND e.expired_at = 0", " AND e.closed_at = 0 AND e.expired_at <> 0"
+	all, live := "executions_initiated", "executions_live"
+	if f.JobID != "" {
+		all, live = "executions_job", "executions_open"
 	}
-	return list(ctx, r, scanExecution, query+" ORDER BY e.initiated_at DESC, e.exec_id DESC LIMIT ?", append(args, f.Limit)...)
+	switch f.Status {
+	case "":
+		return all, ""
+	case StatusPending:
+		return live, open + " AND COALESCE(t.heard, 0) = 0"
+	case StatusRunning:
+		return live, open + " AND COALESCE(t.heard, 0) > 0"
+	case StatusExpired:
+		if f.JobID == "" {
+			all = "executions_expired"
+		}
+		return all, expired
+	case StatusCompleted:
+		return all, " AND e.closed_at <> 0"
+	default:
+		return "", ""
+	}
 }
 
 // Execution reads one execution; ErrNotFound.
 func (r *Reader) Execution(ctx context.Context, execID string) (Execution, error) {
-	return one(ctx, r, scanExecution, selectExecutions()+" WHERE e.exec_id = ?", execID)
+	return one(ctx, r, scanExecution, selectExecutions("")+" WHERE e.exec_id = ?", execID)
 }

@@ -77,10 +77,25 @@ func scanJob(scan func(...any) error) (j Job, err error) {
 	return j, scan(append(j.fields(), &j.Live.Running, &j.Live.Pending)...)
 }
 
-// Jobs lists all jobs by id.
-func (r *Reader) Jobs(ctx context.Context) ([]Job, error) {
-	return list(ctx, r, scanJob, selectJobs()+" ORDER BY j.id")
+const jobOrder order = "jobs"
+
+// Jobs lists jobs by id, and gives the cursor of the next page; ErrCursor.
+func (r *Reader) Jobs(ctx context.Context, p Page) ([]Job, string, error) {
+	var id string
+	if err := p.begin(jobOrder, &id); err != nil {
+		return nil, "", err
+	}
+	rows, err := list(ctx, r, scanJob, selectJobs()+" WHERE j.id > ? ORDER BY j.id LIMIT ?", id, p.more())
+	rows, next := cut(rows, p, func(j *Job) string { return jobOrder.cursor(j.ID) })
+	return rows, next, err
 }
+
+// CountJobs counts all jobs.
+func (r *Reader) CountJobs(ctx context.Context) (int, error) {
+	return one(ctx, r, scanCount, "SELECT COUNT(*) FROM jobs")
+}
+
+func scanCount(scan func(...any) error) (n int, err error) { return n, scan(&n) }
 
 // Job reads one job; ErrNotFound.
 func (r *Reader) Job(ctx context.Context, id string) (Job, error) {

@@ -14,6 +14,8 @@ import (
 	"kanade/libs/events"
 )
 
+var everything = Page{Limit: All}
+
 // recorded reads messages that a kanade 0.43.45 left.
 func recorded(t *testing.T, file string) []struct {
 	Subject string
@@ -51,7 +53,7 @@ func TestResultsOfOldAgents(t *testing.T) {
 	require.Zero(t, *first.ExitCode)
 	require.Equal(t, time.Date(2026, 11, 23, 17, 40, 57, 88549309, time.UTC), first.StartedAt)
 
-	all, err := r.Results(t.Context(), ResultFilter{Limit: All})
+	all, _, err := r.Results(t.Context(), ResultFilter{Page: everything})
 	require.NoError(t, err)
 	require.NotEmpty(t, all)
 	for i := range all[1:] {
@@ -60,7 +62,7 @@ func TestResultsOfOldAgents(t *testing.T) {
 	count := func(f ResultFilter) int {
 		t.Helper()
 		f.Limit = All
-		found, err := r.Results(t.Context(), f)
+		found, _, err := r.Results(t.Context(), f)
 		require.NoError(t, err)
 		return len(found)
 	}
@@ -75,14 +77,14 @@ func TestResultsOfOldAgents(t *testing.T) {
 	require.Equal(t, len(all), count(ResultFilter{PCID: regexp.MustCompile("01$")})+count(ResultFilter{PCID: regexp.MustCompile("^pc-02")}))
 	require.Equal(t, len(all), count(ResultFilter{Since: all[len(all)-1].StartedAt}))
 	require.Equal(t, len(all)-1, count(ResultFilter{Since: all[len(all)-1].StartedAt.Add(1)}))
-	none, err := r.Results(t.Context(), ResultFilter{})
+	none, _, err := r.Results(t.Context(), ResultFilter{})
 	require.NoError(t, err)
 	require.Empty(t, none, "limit 0 is none")
-	one, err := r.Results(t.Context(), ResultFilter{Limit: 1})
+	one, _, err := r.Results(t.Context(), ResultFilter{Page: Page{Limit: 1}})
 	require.NoError(t, err)
 	require.Equal(t, all[:1], one)
 
-	targets, err := r.Targets(t.Context(), TargetFilter{ExecID: first.ExecID, Limit: All})
+	targets, _, err := r.Targets(t.Context(), TargetFilter{ExecID: first.ExecID, Page: everything})
 	require.NoError(t, err)
 	require.Len(t, targets, 2, "of an exec that the log holds no request of")
 	require.False(t, targets[0].Planned)
@@ -104,18 +106,18 @@ func TestAgents(t *testing.T) {
 	j.append(events.AgentGrouped{PCID: "pc-02", Groups: []string{"tokyo"}}, "user:op")
 	apply(t, w, j.messages)
 
-	all, err := r.Agents(t.Context(), AgentFilter{Limit: All})
+	all, _, err := r.Agents(t.Context(), AgentFilter{Page: everything})
 	require.NoError(t, err)
 	require.Len(t, all, 3, "also the one that only its heartbeat tells of, and the one that was never heard")
 	require.Equal(t, "pc-99", all[2].PCID)
 	require.True(t, all[2].HeardAt.IsZero())
 	require.Nil(t, all[2].RSSBytes)
 	require.NotNil(t, all[0].RSSBytes)
-	found, err := r.Agents(t.Context(), AgentFilter{Query: " HOST-01 ", Limit: All})
+	found, _, err := r.Agents(t.Context(), AgentFilter{Query: " HOST-01 ", Page: everything})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, "pc-01", found[0].PCID)
-	none, err := r.Agents(t.Context(), AgentFilter{Query: "%", Limit: All})
+	none, _, err := r.Agents(t.Context(), AgentFilter{Query: "%", Page: everything})
 	require.NoError(t, err)
 	require.Empty(t, none)
 	_, err = r.Agent(t.Context(), "ghost")
@@ -140,7 +142,7 @@ func TestLifeOfAnExecution(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, status, e.Status)
 		require.Equal(t, []int{target, success, failure, skip}, []int{e.TargetCount, e.SuccessCount, e.FailureCount, e.SkipCount})
-		listed, err := r.Executions(t.Context(), ExecutionFilter{JobID: "hello", Status: status, Limit: 50})
+		listed, _, err := r.Executions(t.Context(), ExecutionFilter{JobID: "hello", Status: status, Page: Page{Limit: 50}})
 		require.NoError(t, err)
 		require.Equal(t, []Execution{e}, listed)
 		return e
@@ -174,13 +176,13 @@ func TestLifeOfAnExecution(t *testing.T) {
 	require.Equal(t, events.OutcomePartial, done.Outcome, "the first one stands")
 
 	var states []events.TargetState
-	for after := ""; ; {
-		page, err := r.Targets(t.Context(), TargetFilter{ExecID: "e1", After: after, Limit: 2})
+	for p := (Page{Limit: 2}); ; {
+		page, next, err := r.Targets(t.Context(), TargetFilter{ExecID: "e1", Page: p})
 		require.NoError(t, err)
 		for _, x := range page {
-			states, after = append(states, x.State), x.PCID
+			states = append(states, x.State)
 		}
-		if len(page) < 2 {
+		if p.After = next; next == "" {
 			break
 		}
 	}
@@ -208,11 +210,11 @@ func TestSchedulesAndTicks(t *testing.T) {
 		j.append(events.ScheduleTicked{ID: "b", Outcome: events.TickFired, From: at, To: at, Count: 1, Exec: &events.ExecRequested{ExecID: "e"}}, "service:scheduler")
 	}
 	apply(t, w, j.messages)
-	all, err := r.Schedules(t.Context())
+	all, _, err := r.Schedules(t.Context(), everything)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, []string{all[0].ID, all[1].ID}, "the last written last")
 	require.True(t, all[1].Enabled)
-	ticks, err := r.Ticks(t.Context(), "b", 2)
+	ticks, _, err := r.Ticks(t.Context(), "b", Page{Limit: 2})
 	require.NoError(t, err)
 	require.Len(t, ticks, 2)
 	require.Equal(t, begin.Add(2*time.Hour), ticks[0].From, "the newest first")
@@ -236,7 +238,8 @@ func TestResultOrderDoesNotMatter(t *testing.T) {
 		for n, i := range order {
 			row.apply(&facts[i], uint64(n+1), begin)
 		}
-		row.Sequence, row.RecordedAt = 0, time.Time{}
+		require.Len(t, row.Digest, 32)
+		row.Sequence, row.RecordedAt, row.Digest = 0, time.Time{}, ""
 		require.Equal(t, Result{
 			ResultID: r.ResultID, RequestID: r.RequestID, ExecID: r.ExecID, PCID: r.PCID, JobID: r.JobID, Version: r.Version,
 			State: events.StateFailed, StartedAt: begin, FinishedAt: begin.Add(1), Stderr: events.Output{Text: "x"},

@@ -2,7 +2,6 @@ package readmodel
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -96,7 +95,7 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 		if s.generation > 0 && r.served[filepath.Dir(path)] != s {
 			continue // it was replaced, and is about to go
 		}
-		found, err := queryRows(ctx, s.db, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
+		found, err := queryRows(ctx, s, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
@@ -212,7 +211,7 @@ func list[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (
 		if s, err = r.slot(ctx, again > 0); err != nil {
 			return nil, err
 		}
-		if rows, err = queryRows(ctx, s.db, scan, query, args...); err == nil || ctx.Err() != nil {
+		if rows, err = queryRows(ctx, s, scan, query, args...); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -234,8 +233,12 @@ func one[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R
 	return rows[0], nil
 }
 
-func queryRows[R any](ctx context.Context, db *sql.DB, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
-	found, err := db.QueryContext(ctx, query, args...)
+func queryRows[R any](ctx context.Context, s *slotFile, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
+	stmt, err := s.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	found, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, err
 	}

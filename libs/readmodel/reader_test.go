@@ -30,12 +30,12 @@ func within(t testing.TB, d time.Duration) context.Context {
 func TestReaderBeforeThereIsAModel(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "readmodel")
 	r := read(t, dir)
-	_, err := r.Jobs(t.Context())
+	_, _, err := r.Jobs(t.Context(), everything)
 	require.ErrorIs(t, err, ErrNoModel)
 	require.ErrorIs(t, r.WaitFor(within(t, 10*time.Millisecond), 1), ErrBehind)
 	open(t, dir)
 	require.NoError(t, r.WaitFor(within(t, 5*time.Second), 0))
-	list, err := r.Jobs(t.Context())
+	list, _, err := r.Jobs(t.Context(), everything)
 	require.NoError(t, err)
 	require.Empty(t, list)
 	_, err = r.Job(t.Context(), "nope")
@@ -102,7 +102,7 @@ func TestReaderBesideWriter(t *testing.T) {
 					return
 				}
 				last = at
-				found, err := r.Executions(t.Context(), ExecutionFilter{Limit: 5})
+				found, _, err := r.Executions(t.Context(), ExecutionFilter{Page: Page{Limit: 5}})
 				if err != nil {
 					t.Error(err)
 					return

@@ -2,8 +2,9 @@ package readmodel
 
 import (
 	"context"
-	"regexp"
-	"regexp/syntax"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
 	"time"
 
 	"kanade/libs/events"
@@ -25,8 +26,11 @@ type Result struct {
 	StartedAt, FinishedAt time.Time
 	// Sequence and RecordedAt are the LOG sequence and the broker's time of the fact that ended it, of its start while it
 	// runs.
-	Sequence       uint64
-	RecordedAt     time.Time
+	Sequence   uint64
+	RecordedAt time.Time
+	// Digest is equal where runs ended in the same way: state, exit code, reason and both outputs. Lower-case hex, empty
+	// while it runs.
+	Digest         string
 	Stdout, Stderr events.Output
 }
 
@@ -34,29 +38,58 @@ var results = relation{
 	name: "results", key: 1, rowid: true, columns: []string{
 		"result_id TEXT", "request_id TEXT", "exec_id TEXT", "pc_id TEXT", "job_id TEXT", "version TEXT", "state TEXT",
 		"exit_code INTEGER NULL", "reason TEXT", "detail TEXT", "started_at INTEGER", "finished_at INTEGER", "sequence INTEGER", "recorded_at INTEGER",
-		"stdout_bytes INTEGER", "stdout_truncated INTEGER", "stdout_sha256 TEXT", "stdout_object TEXT",
+		"digest TEXT", "stdout_bytes INTEGER", "stdout_truncated INTEGER", "stdout_sha256 TEXT", "stdout_object TEXT",
 		"stderr_bytes INTEGER", "stderr_truncated INTEGER", "stderr_sha256 TEXT", "stderr_object TEXT",
 		"stdout TEXT", "stderr TEXT",
 	},
 	indexes: []string{
 		"CREATE INDEX results_started ON results (started_at, result_id)",
-		"CREATE INDEX results_exec ON results (exec_id, recorded_at)",
+		"CREATE INDEX results_exec ON results (exec_id, started_at, result_id)",
+		"CREATE INDEX results_pc ON results (pc_id, started_at, result_id)",
+		"CREATE INDEX results_job ON results (job_id, started_at, result_id)",
+		"CREATE INDEX results_running ON results (started_at, result_id) WHERE " + resultRunning,
+		"CREATE INDEX results_failed ON results (started_at, result_id) WHERE " + resultFailed,
+		"CREATE INDEX results_ended ON results (sequence) WHERE " + resultEnded,
 	},
 }
+
+// Conditions of partial indexes. A query finds such an index by the same words only.
+const (
+	resultRunning = "state = 'running'"
+	resultEnded   = "state <> 'running'"
+	resultFailed  = "state NOT IN ('running', 'succeeded', 'skipped')"
+)
+
+// resultCounts counts results by job and state, so that counting costs nothing.
+var resultCounts = relation{name: "result_counts", key: 2, columns: []string{"job_id TEXT", "state TEXT", "count INTEGER"}}
+
+type resultCount struct {
+	jobID string
+	state events.TargetState
+	count int
+}
+
+func (c *resultCount) fields() []any { return []any{&c.jobID, &c.state, &c.count} }
 
 func (r *Result) fields() []any {
 	return []any{
 		&r.ResultID, &r.RequestID, &r.ExecID, &r.PCID, &r.JobID, &r.Version, &r.State,
 		&r.ExitCode, &r.Reason, &r.Detail, nanos{&r.StartedAt}, nanos{&r.FinishedAt}, sequence{&r.Sequence}, nanos{&r.RecordedAt},
-		&r.Stdout.Bytes, &r.Stdout.Truncated, &r.Stdout.SHA256, &r.Stdout.Object,
+		&r.Digest, &r.Stdout.Bytes, &r.Stdout.Truncated, &r.Stdout.SHA256, &r.Stdout.Object,
 		&r.Stderr.Bytes, &r.Stderr.Truncated, &r.Stderr.SHA256, &r.Stderr.Object,
 		&r.Stdout.Text, &r.Stderr.Text,
 	}
 }
 
-type resultProjection struct{ *rows[Result, *Result] }
+type resultProjection struct {
+	*rows[Result, *Result]
+	// counted is what the batch adds to resultCounts.
+	counted map[resultCount]int
+}
 
-func beginResults(db *database) projection { return resultProjection{newRows[Result](db, &results)} }
+func beginResults(db *database) projection {
+	return resultProjection{newRows[Result](db, &results), map[resultCount]int{}}
+}
 
 // Prefetch reads the rows of all runs that the batch is about.
 func (p resultProjection) Prefetch(messages []decoded) error {
@@ -80,13 +113,48 @@ func (p resultProjection) Apply(f *fact) error {
 	if err != nil {
 		return err
 	}
-	if row.row.apply(f.run, f.seq, f.at) {
-		p.put(row)
+	before := resultCount{jobID: row.row.JobID, state: row.row.State}
+	if !row.row.apply(f.run, f.seq, f.at) {
+		return nil
 	}
+	if after := (resultCount{jobID: row.row.JobID, state: row.row.State}); after != before {
+		if before.state != "" {
+			p.counted[before]--
+		}
+		p.counted[after]++
+	}
+	p.put(row)
 	return nil
 }
 
-func (p resultProjection) Flush() error { return p.flush() }
+func (p resultProjection) Flush() error {
+	for c, n := range p.counted {
+		if err := p.count(c, n); err != nil {
+			return err
+		}
+	}
+	return p.flush()
+}
+
+// count adds to a count; one that becomes zero is gone.
+func (p resultProjection) count(c resultCount, n int) error {
+	if n == 0 {
+		return nil
+	}
+	stored, err := p.db.load(&resultCounts, c.fields(), c.jobID, c.state)
+	if err != nil {
+		return err
+	}
+	c.count += n
+	switch {
+	case c.count == 0:
+		return p.db.exec(&resultCounts, opDelete, c.jobID, c.state)
+	case stored:
+		return p.db.write(&resultCounts, opUpdate, c.fields())
+	default:
+		return p.db.write(&resultCounts, opInsert, c.fields())
+	}
+}
 
 // apply adds a fact to the run, and reports whether that changed it. A start after the end only fills in what the end
 // did not say. The first end stands, unless the agent had lost the run and a true end turned up.
@@ -109,116 +177,37 @@ func (r *Result) apply(f *events.RunFact, sequence uint64, at time.Time) bool {
 		r.State, r.ExitCode, r.Reason, r.Detail = state, f.Code, f.Reason, f.Detail
 		r.FinishedAt, r.Sequence, r.RecordedAt = f.FinishedAt, sequence, at
 		r.Stdout, r.Stderr = f.Stdout, f.Stderr
+		r.Digest = r.digest()
 	}
 	return *r != before
+}
+
+// digest covers of a cut output also what was left out.
+func (r *Result) digest() string {
+	h := make([]byte, 0, 256+len(r.Stdout.Text)+len(r.Stderr.Text))
+	if r.ExitCode != nil {
+		h = strconv.AppendInt(h, int64(*r.ExitCode), 10)
+	}
+	field := func(text string) {
+		h = append(strconv.AppendInt(append(h, ' '), int64(len(text)), 10), ' ')
+		h = append(h, text...)
+	}
+	field(string(r.State))
+	field(r.Reason)
+	for _, out := range []*events.Output{&r.Stdout, &r.Stderr} {
+		field(out.Text)
+		if out.Truncated {
+			field(out.SHA256)
+		}
+	}
+	sum := sha256.Sum256(h)
+	return hex.EncodeToString(sum[:16])
 }
 
 func fill(field *string, value string) {
 	if *field == "" {
 		*field = value
 	}
-}
-
-// ResultFilter narrows a list of results; empty fields match all.
-type ResultFilter struct {
-	// Status is one of the Result… words.
-	Status ResultStatus
-	// Since is the earliest StartedAt.
-	Since time.Time
-	// Regular expressions that find something anywhere in the field; nil: all.
-	PCID, JobID, ExecID, Stdout, Stderr *regexp.Regexp
-	// Limit is how many at most; All: no limit, 0: none.
-	Limit int
-}
-
-// ResultStatus is what GET /api/results filters by.
-type ResultStatus string
-
-// The words. A skip is neither success nor failure.
-const (
-	ResultSuccess ResultStatus = "success"
-	ResultFailure ResultStatus = "failure"
-	ResultRunning ResultStatus = "running"
-)
-
-// resultPage bounds how long one read holds the write-ahead log, in rows.
-const resultPage = 500
-
-// Results lists runs with their output, the last started first. All runs are searched, however old.
-func (r *Reader) Results(ctx context.Context, f ResultFilter) ([]Result, error) {
-	found := []Result{}
-	last, lastID := int64(maxNanos), ""
-	for f.Limit < 0 || len(found) < f.Limit {
-		size := f.pageSize(len(found))
-		page, err := r.resultPage(ctx, f, last, lastID, size)
-		if err != nil {
-			return nil, err
-		}
-		for i := range page {
-			if f.matches(&page[i]) && (f.Limit < 0 || len(found) < f.Limit) {
-				found = append(found, page[i])
-			}
-		}
-		if len(page) < size {
-			break
-		}
-		last, lastID = toNanos(page[len(page)-1].StartedAt), page[len(page)-1].ResultID
-	}
-	return found, nil
-}
-
-// exact is the one text that an expression matches, when it is anchored at both ends and has no choice in between: what
-// the database can look up instead of reading every row.
-func exact(re *regexp.Regexp) (string, bool) {
-	if re == nil {
-		return "", false
-	}
-	s, err := syntax.Parse(re.String(), syntax.Perl)
-	if err != nil || s.Op != syntax.OpConcat || len(s.Sub) != 3 {
-		return "", false
-	}
-	begin, text, end := s.Sub[0], s.Sub[1], s.Sub[2]
-	// Without the flag (?m) and before the end of the text, not of a line.
-	if begin.Op != syntax.OpBeginText || end.Op != syntax.OpEndText || text.Op != syntax.OpLiteral || text.Flags&syntax.FoldCase != 0 {
-		return "", false
-	}
-	return string(text.Rune), true
-}
-
-func (r *Reader) resultPage(ctx context.Context, f ResultFilter, last int64, lastID string, limit int) ([]Result, error) {
-	query, args := results.all()+" WHERE (started_at, result_id) < (?, ?)", []any{last, lastID}
-	switch f.Status {
-	case ResultSuccess:
-		query += " AND state = 'succeeded'"
-	case ResultFailure:
-		query += " AND finished_at <> 0 AND state NOT IN ('succeeded', 'skipped')"
-	case ResultRunning:
-		query += " AND finished_at = 0"
-	}
-	if !f.Since.IsZero() {
-		query, args = query+" AND started_at >= ?", append(args, toNanos(f.Since))
-	}
-	for column, re := range map[string]*regexp.Regexp{"exec_id": f.ExecID, "pc_id": f.PCID, "job_id": f.JobID} {
-		if text, ok := exact(re); ok {
-			query, args = query+" AND "+column+" = ?", append(args, text)
-		}
-	}
-	return list(ctx, r, scanResult, query+" ORDER BY started_at DESC, result_id DESC LIMIT ?", append(args, limit)...)
-}
-
-// pageSize does not read more outputs than are wanted, unless they have to be searched.
-func (f *ResultFilter) pageSize(found int) int {
-	searched := f.PCID != nil || f.JobID != nil || f.ExecID != nil || f.Stdout != nil || f.Stderr != nil
-	if f.Limit < 0 || searched {
-		return resultPage
-	}
-	return min(resultPage, f.Limit-found)
-}
-
-func (f *ResultFilter) matches(r *Result) bool {
-	match := func(re *regexp.Regexp, s string) bool { return re == nil || re.MatchString(s) }
-	return match(f.PCID, r.PCID) && match(f.JobID, r.JobID) && match(f.ExecID, r.ExecID) &&
-		match(f.Stdout, r.Stdout.Text) && match(f.Stderr, r.Stderr.Text)
 }
 
 func scanResult(scan func(...any) error) (r Result, err error) { return r, scan(r.fields()...) }
@@ -230,7 +219,7 @@ func (r *Reader) ResultsOf(ctx context.Context, execID string) ([]Result, error)
 		return x, scan(&x.ResultID, &x.RequestID, &x.ExecID, &x.PCID, &x.State, &x.ExitCode, nanos{&x.StartedAt}, nanos{&x.FinishedAt})
 	}
 	return list(ctx, r, scan, `SELECT result_id, request_id, exec_id, pc_id, state, exit_code, started_at, finished_at
-		FROM results WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC`, execID)
+		FROM results INDEXED BY results_exec WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC`, execID)
 }
 
 // Result reads one run; ErrNotFound.

@@ -23,10 +23,13 @@ type Schedule struct {
 	Actor    events.Actor
 }
 
-var schedules = relation{name: "schedules", key: 1, rowid: true, columns: []string{
-	"id TEXT", "job_id TEXT", "enabled INTEGER", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
-	"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
-}}
+var schedules = relation{
+	name: "schedules", key: 1, rowid: true, columns: []string{
+		"id TEXT", "job_id TEXT", "enabled INTEGER", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
+		"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
+	},
+	indexes: []string{"CREATE INDEX schedules_written ON schedules (sequence)"},
+}
 
 func (s *Schedule) fields() []any {
 	return []any{
@@ -67,9 +70,23 @@ func (p scheduleProjection) Flush() error { return p.flush() }
 
 func scanSchedule(scan func(...any) error) (s Schedule, err error) { return s, scan(s.fields()...) }
 
-// Schedules lists all schedules, the last written last.
-func (r *Reader) Schedules(ctx context.Context) ([]Schedule, error) {
-	return list(ctx, r, scanSchedule, schedules.all()+" ORDER BY sequence")
+const scheduleOrder order = "schedules"
+
+// Schedules lists schedules, the last written last, and gives the cursor of the next page; ErrCursor. One that is written
+// while the list is read comes once more, at the end.
+func (r *Reader) Schedules(ctx context.Context, p Page) ([]Schedule, string, error) {
+	var sequence int64
+	if err := p.begin(scheduleOrder, &sequence); err != nil {
+		return nil, "", err
+	}
+	rows, err := list(ctx, r, scanSchedule, schedules.all()+" WHERE sequence > ? ORDER BY sequence LIMIT ?", sequence, p.more())
+	rows, next := cut(rows, p, func(s *Schedule) string { return scheduleOrder.cursor(s.Sequence) })
+	return rows, next, err
+}
+
+// CountSchedules counts all schedules.
+func (r *Reader) CountSchedules(ctx context.Context) (int, error) {
+	return one(ctx, r, scanCount, "SELECT COUNT(*) FROM schedules")
 }
 
 // Schedule reads one schedule; ErrNotFound.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/gofrs/flock"
 	"modernc.org/sqlite"
@@ -217,6 +218,26 @@ type slotFile struct {
 	// is being built.
 	sequence   uint64
 	generation int
+
+	mu sync.Mutex
+	// stmts are the prepared statements by their text: to parse a query costs as much as to answer a short one. There are
+	// as many as there are combinations of filters.
+	stmts map[string]*sql.Stmt
+}
+
+// prepared is the statement of a query; it is closed together with the file.
+func (s *slotFile) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stmt, ok := s.stmts[query]; ok {
+		return stmt, nil
+	}
+	stmt, err := s.db.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	s.stmts[query] = stmt
+	return stmt, nil
 }
 
 func openSlotFile(path string) (*slotFile, error) {
@@ -230,7 +251,7 @@ func openSlotFile(path string) (*slotFile, error) {
 	}
 	db.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	db.SetMaxIdleConns(4)
-	return &slotFile{path: path, info: info, db: db}, nil
+	return &slotFile{path: path, info: info, db: db, stmts: map[string]*sql.Stmt{}}, nil
 }
 
 // same reports whether the path still names the file that is open.

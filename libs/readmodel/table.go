@@ -48,7 +48,7 @@ func tables() []table {
 		log("execution", beginExecutions, &executions),
 		log("wave", beginWaves, &waves),
 		log("target", beginTargets, &targets, &targetTotals, &targetPlaces),
-		log("result", beginResults, &results),
+		log("result", beginResults, &results, &resultCounts),
 	}
 }
 
@@ -60,7 +60,7 @@ func schema() string {
 			sql += r.schema()
 		}
 	}
-	return sql
+	return sql + wordSchema
 }
 
 // SchemaHash names the read model that this version makes and reads: lower-case hex over its schema, what the file's header

@@ -10,8 +10,8 @@ import (
 	"kanade/libs/events"
 )
 
-// everything is a log that leaves rows in every table: each fact that there is, twice, among the lives of some execs.
-func everything(t testing.TB) []Message {
+// everyFact is a log that leaves rows in every table: each fact that there is, twice, among the lives of some execs.
+func everyFact(t testing.TB) []Message {
 	j := &journal{t: t}
 	j.messages = lives(t, 3)
 	for range 2 {
@@ -30,7 +30,7 @@ func everything(t testing.TB) []Message {
 // TestProveTables takes every table through a restart, messages that come again, and a beginning from nothing, at every
 // point of a log that fills all of them: the rows are those of one clean pass.
 func TestProveTables(t *testing.T) {
-	log := everything(t)
+	log := everyFact(t)
 	clean := open(t, t.TempDir())
 	apply(t, clean, log)
 	want := digest(t, clean)

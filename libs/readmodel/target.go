@@ -443,16 +443,22 @@ type TargetFilter struct {
 	ExecID string
 	// State narrows to one state; empty: all.
 	State events.TargetState
-	// After is the cursor: the last endpoint of the page before; empty: from the start.
-	After string
-	// Limit is how many at most; All: no limit, 0: none.
-	Limit int
+	Page
 }
 
-// Targets lists targets of an exec by endpoint; none for an exec that nobody knows.
-func (r *Reader) Targets(ctx context.Context, f TargetFilter) ([]Target, error) {
-	return list(ctx, r, scanTarget, targets.all()+` WHERE exec_id = ?1 AND pc_id > ?2 AND (?3 = '' OR state = ?3) ORDER BY pc_id LIMIT ?4`,
-		f.ExecID, f.After, f.State, f.Limit)
+const targetOrder order = "targets"
+
+// Targets lists targets of an exec by endpoint, none for an exec that nobody knows, and gives the cursor of the next
+// page; ErrCursor.
+func (r *Reader) Targets(ctx context.Context, f TargetFilter) ([]Target, string, error) {
+	var after string
+	if err := f.begin(targetOrder, &after); err != nil {
+		return nil, "", err
+	}
+	rows, err := list(ctx, r, scanTarget, targets.all()+` WHERE exec_id = ?1 AND pc_id > ?2 AND (?3 = '' OR state = ?3) ORDER BY pc_id LIMIT ?4`,
+		f.ExecID, after, f.State, f.more())
+	rows, next := cut(rows, f.Page, func(t *Target) string { return targetOrder.cursor(t.PCID) })
+	return rows, next, err
 }
 
 // Target reads one endpoint in one exec; ErrNotFound.

@@ -2,6 +2,7 @@ package readmodel
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"kanade/libs/events"
@@ -69,7 +70,15 @@ func (p tickProjection) Flush() error { return p.flush() }
 
 func scanTick(scan func(...any) error) (t Tick, err error) { return t, scan(t.fields()...) }
 
-// Ticks lists the ticks of a schedule, the newest first, at most limit (All: no limit).
-func (r *Reader) Ticks(ctx context.Context, scheduleID string, limit int) ([]Tick, error) {
-	return list(ctx, r, scanTick, ticks.all()+" WHERE schedule_id = ? ORDER BY sequence DESC LIMIT ?", scheduleID, limit)
+const tickOrder order = "ticks"
+
+// Ticks lists the ticks of a schedule, the newest first, and gives the cursor of the next page; ErrCursor.
+func (r *Reader) Ticks(ctx context.Context, scheduleID string, p Page) ([]Tick, string, error) {
+	last := int64(math.MaxInt64)
+	if err := p.begin(tickOrder, &last); err != nil {
+		return nil, "", err
+	}
+	rows, err := list(ctx, r, scanTick, ticks.all()+" WHERE schedule_id = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?", scheduleID, last, p.more())
+	rows, next := cut(rows, p, func(t *Tick) string { return tickOrder.cursor(t.Sequence) })
+	return rows, next, err
 }

@@ -1,7 +1,6 @@
 package readmodel
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -137,43 +136,4 @@ func TestWaveState(t *testing.T) {
 	} {
 		require.Equal(t, x.want, x.wave.State(&x.exec), x.what)
 	}
-}
-
-func TestFailures(t *testing.T) {
-	dir := t.TempDir()
-	w, r := open(t, dir), read(t, dir)
-	j := &journal{t: t}
-	end := func(exec string, pc int, state events.TargetState, stderr string) {
-		f := finished(run(exec, pc), state)
-		f.Stdout, f.Stderr = events.Output{Text: "out"}, events.Output{Text: stderr}
-		j.append(f, "agent:pc")
-	}
-	for pc := 19; pc >= 0; pc-- {
-		end("e1", pc, events.StateFailed, "no disk")
-	}
-	end("e1", 20, events.StateFailed, "no disc")
-	end("e1", 21, events.StateTimedOut, "no disk")
-	end("e1", 22, events.StateTimedOut, "no disk")
-	end("e1", 23, events.StateSucceeded, "no disk")
-	j.append(events.RunSkipped{Run: run("e1", 24), SkippedAt: begin, Code: 126, Reason: events.SkipReasonRevoked}, "agent:pc")
-	end("e2", 0, events.StateFailed, "no disk")
-	apply(t, w, j.messages)
-	all, err := r.Failures(t.Context(), "e1", All)
-	require.NoError(t, err)
-	three := 3
-	var first []string
-	for pc := range FailurePCs {
-		first = append(first, fmt.Sprintf("pc-%02d", pc))
-	}
-	require.Equal(t, []Failure{
-		{State: events.StateFailed, ExitCode: &three, Stdout: "out", Stderr: "no disk", Count: 20, PCs: first},
-		{State: events.StateTimedOut, Stdout: "out", Stderr: "no disk", Count: 2, PCs: []string{"pc-21", "pc-22"}},
-		{State: events.StateFailed, ExitCode: &three, Stdout: "out", Stderr: "no disc", Count: 1, PCs: []string{"pc-20"}},
-	}, all)
-	largest, err := r.Failures(t.Context(), "e1", 1)
-	require.NoError(t, err)
-	require.Equal(t, all[:1], largest)
-	none, err := r.Failures(t.Context(), "e3", All)
-	require.NoError(t, err)
-	require.Empty(t, none)
 }

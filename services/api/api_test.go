@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,8 +42,14 @@ func TestExecFromJobToResult(t *testing.T) {
 	page := s.read("/api/executions/" + e.ExecID + "/targets?limit=1")
 	page.into(t, &targets)
 	require.Equal(t, "succeeded", targets[0]["state"])
-	require.Equal(t, "</api/executions/"+e.ExecID+`/targets?cursor=pc-01&limit=1>; rel="next"`, page.header.Get("Link"))
-	last := s.read("/api/executions/" + e.ExecID + "/targets?cursor=pc-01")
+	require.Equal(t, "2", page.header.Get("X-Total-Count"))
+	link := page.header.Get("Link")
+	require.Regexp(t, "^</api/executions/"+e.ExecID+`/targets\?cursor=[-_A-Za-z0-9]+&limit=1>; rel="next"$`, link)
+	next, _, _ := strings.Cut(link[1:], ">")
+	other := s.read("/api/executions?" + strings.SplitN(next, "?", 2)[1])
+	require.Equal(t, http.StatusBadRequest, other.status)
+	require.Contains(t, other.text(), "cursor: ")
+	last := s.read(next)
 	last.into(t, &targets)
 	require.Len(t, targets, 1)
 	require.Empty(t, last.header.Get("Link"))

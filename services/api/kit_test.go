@@ -125,6 +125,9 @@ func (s *system) project() {
 					messages[i] = readmodel.Message(m)
 				}
 				_, err := w.Apply(context.WithoutCancel(ctx), stream, messages)
+				for more := err == nil; more && err == nil; {
+					more, err = w.WriteWords(context.WithoutCancel(ctx))
+				}
 				return err
 			})
 			if err != nil {

@@ -65,16 +65,7 @@ func (f *feed) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
 	written := make(chan error, 1)
-	go func() {
-		var damaged error
-		for b := range batches {
-			if err := f.write(ctx, b); err != nil {
-				damaged = err
-				cancel()
-			}
-		}
-		written <- damaged
-	}()
+	go func() { written <- f.writeAll(ctx, cancel, batches) }()
 	err = f.bus.Follow(ctx, bus.FollowConfig{
 		Stream: f.stream, From: at.Sequence + 1, KnownAt: at.At, MaxBatch: f.maxBatch, Name: "projector",
 		// Of PRESENCE only the newest of each endpoint is there, so the next one after the checkpoint may be gone.
@@ -155,6 +146,42 @@ func (f *feed) position() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.applied
+}
+
+// writeAll writes batches until there are no more. While none waits, it makes outputs searchable, step by step. When the
+// file turns out to be damaged, which is the error, it asks for an end by stop and passes over the rest.
+func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) (damaged error) {
+	for idle := f.stream == events.StreamLog; ; {
+		var b batch
+		var more bool
+		if idle {
+			select {
+			case b, more = <-batches:
+			default:
+				idle = f.writeWords(ctx)
+				continue
+			}
+		} else {
+			b, more = <-batches
+		}
+		if !more {
+			return damaged
+		}
+		if err := f.write(ctx, b); err != nil {
+			damaged = err
+			stop()
+		}
+		idle = f.stream == events.StreamLog && damaged == nil
+	}
+}
+
+// writeWords reports whether there is more to do. What the disk refuses is tried again after the next batch.
+func (f *feed) writeWords(ctx context.Context) bool {
+	more, err := f.writer.WriteWords(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.logger.Warn("can't make outputs searchable; trying again after the next messages", "error", err)
+	}
+	return more && err == nil
 }
 
 // batch is what waited, decoded.

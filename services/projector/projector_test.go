@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -106,7 +107,7 @@ func TestProject(t *testing.T) {
 		stop = start(t, b, dir)
 		defer func() { stop() }()
 		waitFor(t, r, last)
-		found, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Limit: readmodel.All})
+		found, _, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Page: readmodel.Page{Limit: readmodel.All}})
 		require.NoError(t, err)
 		require.Len(t, found, 3)
 
@@ -115,6 +116,48 @@ func TestProject(t *testing.T) {
 			a, err := r.Agent(t.Context(), "pc-01")
 			return err == nil && time.Since(a.HeardAt) < time.Minute
 		}, time.Minute, 10*time.Millisecond)
+	})
+}
+
+// While no messages wait, outputs become searchable, and after a restart those that were not.
+func TestProjectWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		r := read(t, dir)
+		said := func(n int) uint64 {
+			at := time.Now().UTC()
+			run := events.Run{PCID: "pc-01", ExecID: "e1", RequestID: strconv.Itoa(n), ResultID: strconv.Itoa(n), JobID: "hello", Version: "1"}
+			return add(t, b, events.RunFinished{
+				Run: run, StartedAt: at, FinishedAt: at, State: events.StateSucceeded, Stdout: events.Output{Text: "nothing to do"},
+			})
+		}
+		searchable := func(last uint64) {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				n, err := r.Searched(t.Context())
+				return err == nil && n == last
+			}, time.Minute, time.Millisecond)
+		}
+		stop := start(t, b, dir)
+		searchable(said(1))
+		stop()
+		w, err := readmodel.OpenWriter(t.Context(), dir) // one that is killed before it has written words
+		require.NoError(t, err)
+		last := said(2)
+		stored, ok, err := b.Get(t.Context(), events.StreamLog, last)
+		require.NoError(t, err)
+		require.True(t, ok)
+		_, err = w.Apply(t.Context(), events.StreamLog, []readmodel.Message{readmodel.Message(stored)})
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		stop = start(t, b, dir)
+		defer func() { stop() }()
+		searchable(last)
+		words, err := readmodel.ParseWords("nothing")
+		require.NoError(t, err)
+		found, _, err := r.Results(t.Context(), readmodel.ResultFilter{Words: words, Page: readmodel.Page{Limit: 10}})
+		require.NoError(t, err)
+		require.Len(t, found, 2)
 	})
 }
 

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"net/url"
-	"strconv"
 
 	"kanade/cmd/kanade/internal/client"
 )
@@ -21,11 +20,12 @@ type agentListCmd struct {
 func (c *agentListCmd) Run(ctx context.Context, a *app) error {
 	q := url.Values{}
 	setIf(q, "q", c.Query)
-	if c.Limit > 0 {
-		q.Set("limit", strconv.Itoa(c.Limit))
-	}
 	var agents []client.Agent
-	if done, err := a.get(ctx, "/api/agents", q, &agents); done || err != nil {
+	read := func() (bool, error) { return a.get(ctx, "/api/agents", q, &agents) }
+	if c.Limit > 0 {
+		read = func() (bool, error) { return a.list(ctx, "/api/agents", q, c.Limit, &agents) }
+	}
+	if done, err := read(); done || err != nil {
 		return err
 	}
 	t := newTable(a.out, "PC", "HOST", "SYSTEM", "AGENT", "ALIVE", "LAST HEARD", "GROUPS")

@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"kanade/cmd/kanade/internal/client"
@@ -81,6 +83,42 @@ func (a *app) get(ctx context.Context, path string, query url.Values, v any) (do
 	}
 	return false, decode(path, answer.Body, v)
 }
+
+// list reads a list, at most limit rows of it, however many pages they are: with --json it is printed and done is true,
+// else it is decoded into v.
+func (a *app) list(ctx context.Context, path string, query url.Values, limit int, v any) (done bool, err error) {
+	c, err := a.client()
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	rows := []json.RawMessage{}
+	query.Set("limit", strconv.Itoa(limit))
+	err = c.Pages(ctx, client.Request{Method: http.MethodGet, Path: path, Query: query}, func(body []byte) error {
+		var page []json.RawMessage
+		if err := decode(path, body, &page); err != nil {
+			return err
+		}
+		if rows = append(rows, page...); len(rows) >= limit {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return false, err
+	}
+	whole, err := json.Marshal(rows[:min(limit, len(rows))])
+	if err != nil {
+		return false, err
+	}
+	if a.json {
+		return true, a.printJSON(whole)
+	}
+	return false, decode(path, whole, v)
+}
+
+// errEnough ends the reading of pages.
+var errEnough = errors.New("as many rows as were asked for")
 
 // write sends what changes something: with --json the answer is printed, else the sentence is.
 func (a *app) write(ctx context.Context, r client.Request, sentence string, args ...any) error {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -120,11 +119,11 @@ type execListCmd struct {
 }
 
 func (c *execListCmd) Run(ctx context.Context, a *app) error {
-	q := url.Values{"limit": {strconv.Itoa(c.Limit)}}
+	q := url.Values{}
 	setIf(q, "job_id", c.Job)
 	setIf(q, "status", c.Status)
 	var execs []client.Execution
-	if done, err := a.get(ctx, "/api/executions", q, &execs); done || err != nil {
+	if done, err := a.list(ctx, "/api/executions", q, c.Limit, &execs); done || err != nil {
 		return err
 	}
 	t := newTable(a.out, "EXEC", "JOB", "VERSION", "ASKED", "BY", "STATUS", "OUTCOME", "ENDPOINTS")

@@ -2,46 +2,190 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"kanade/cmd/kanade/internal/client"
 )
 
 type resultCmd struct {
-	List resultListCmd `cmd:"" help:"List results, newest first."`
-	Show resultShowCmd `cmd:"" help:"Show a result with its output."`
+	List   resultListCmd   `cmd:"" help:"List results, newest first."`
+	Show   resultShowCmd   `cmd:"" help:"Show a result with its output."`
+	Search resultSearchCmd `cmd:"" help:"Find results by words of their outputs, the last ended first."`
+	Groups resultGroupsCmd `cmd:"" help:"Show what an exec or a job gave: results that are equal are one line."`
+	Export resultExportCmd `cmd:"" help:"Write all results as CSV or lines of JSON."`
 }
 
-type resultListCmd struct {
+// resultFlags narrow results.
+type resultFlags struct {
 	Job    string `help:"Only of this job." predictor:"job"`
 	Exec   string `help:"Only of this exec."`
 	PC     string `name:"pc" help:"Only of this endpoint." predictor:"pc"`
 	Status string `enum:"success,failure,running," default:"" help:"Only success, failure or running."`
-	Limit  int    `default:"20" help:"How many."`
+	Since  string `help:"Only what started since: a time like 2026-01-31T08:00:00Z, or how long ago (36h)." placeholder:"TIME"`
 }
 
-func (c *resultListCmd) Run(ctx context.Context, a *app) error {
-	q := url.Values{"limit": {strconv.Itoa(c.Limit)}}
-	setIf(q, "status", c.Status)
-	for key, id := range map[string]string{"job_id": c.Job, "exec_id": c.Exec, "pc_id": c.PC} {
+func (f *resultFlags) query(now time.Time) (url.Values, error) {
+	q := url.Values{}
+	setIf(q, "status", f.Status)
+	for key, id := range map[string]string{"job_id": f.Job, "exec_id": f.Exec, "pc_id": f.PC} {
 		if id != "" {
 			q.Set(key, "^"+regexp.QuoteMeta(id)+"$")
 		}
 	}
+	since, err := sinceText(f.Since, now)
+	setIf(q, "since", since)
+	return q, err
+}
+
+// sinceText is a time as the API reads it; empty for none.
+func sinceText(flag string, now time.Time) (string, error) {
+	if ago, err := time.ParseDuration(flag); err == nil {
+		return now.Add(-ago).UTC().Format(time.RFC3339Nano), nil
+	}
+	if _, err := time.Parse(time.RFC3339, flag); err != nil && flag != "" {
+		return "", fmt.Errorf("--since %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", flag)
+	}
+	return flag, nil
+}
+
+type resultListCmd struct {
+	resultFlags
+	Limit int `default:"20" help:"How many."`
+}
+
+func (c *resultListCmd) Run(ctx context.Context, a *app) error {
+	q, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	return a.listResults(ctx, q, c.Limit, excerpt)
+}
+
+// listResults prints results, of each the line that output picks.
+func (a *app) listResults(ctx context.Context, q url.Values, limit int, output func(client.Result) string) error {
 	var results []client.Result
-	if done, err := a.get(ctx, "/api/results", q, &results); done || err != nil {
+	if done, err := a.list(ctx, "/api/results", q, limit, &results); done || err != nil {
 		return err
 	}
 	t := newTable(a.out, "RESULT", "PC", "JOB", "STARTED", "TOOK", "STATE", "EXIT", "OUTPUT")
 	for _, r := range results {
-		t.row(r.ResultID, r.PCID, r.JobID, r.StartedAt, took(r), stateOfResult(r), r.ExitCode, excerpt(r))
+		t.row(r.ResultID, r.PCID, r.JobID, r.StartedAt, took(r), stateOfResult(r), r.ExitCode, output(r))
 	}
 	return t.end()
+}
+
+type resultSearchCmd struct {
+	Words []string `arg:"" help:"All of them must be in an output. Quoted words stand side by side; a star at the end of a word is its rest."`
+	resultFlags
+	Limit int `default:"20" help:"How many."`
+}
+
+func (c *resultSearchCmd) Run(ctx context.Context, a *app) error {
+	q, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	var words []string
+	for _, w := range c.Words {
+		if strings.ContainsAny(w, " \t\n") && !strings.Contains(w, `"`) {
+			w = `"` + w + `"` // what the shell was told to keep together
+		}
+		words = append(words, w)
+	}
+	q.Set("q", strings.Join(words, " "))
+	return a.listResults(ctx, q, c.Limit, func(r client.Result) string { return passage(r, c.Words) })
+}
+
+// passage is the first line of the output that holds one of the words.
+func passage(r client.Result, words []string) string {
+	for line := range strings.SplitSeq(r.Stdout+"\n"+r.Stderr, "\n") {
+		for _, w := range words {
+			w = strings.ToLower(strings.Trim(w, `"*`))
+			if at := strings.Index(strings.ToLower(line), w); at >= 0 {
+				return shortLine(strings.TrimSpace(line))
+			}
+		}
+	}
+	return excerpt(r)
+}
+
+type resultGroupsCmd struct {
+	Exec   string `help:"Of this exec." xor:"of" required:""`
+	Job    string `help:"Of this job." predictor:"job" xor:"of" required:""`
+	Status string `enum:"success,failure," default:"" help:"Only success or failure."`
+	Since  string `help:"Only what started since: a time, or how long ago (36h)." placeholder:"TIME"`
+	Limit  int    `default:"20" help:"How many groups."`
+}
+
+func (c *resultGroupsCmd) Run(ctx context.Context, a *app) error {
+	since, err := sinceText(c.Since, time.Now())
+	if err != nil {
+		return err
+	}
+	q := url.Values{"limit": {strconv.Itoa(c.Limit)}}
+	setIf(q, "exec_id", c.Exec)
+	setIf(q, "job_id", c.Job)
+	setIf(q, "status", c.Status)
+	setIf(q, "since", since)
+	var groups []client.ResultGroup
+	if done, err := a.get(ctx, "/api/results/groups", q, &groups); done || err != nil {
+		return err
+	}
+	t := newTable(a.out, "RESULTS", "STATE", "EXIT", "OUTPUT", "ONE OF THEM", "PCS")
+	for _, g := range groups {
+		pcs := strings.Join(g.PCs, ",")
+		if len(g.PCs) < g.Count {
+			pcs += ",…"
+		}
+		state := strings.TrimSpace(g.State + " " + g.Reason)
+		t.row(g.Count, state, g.ExitCode, excerpt(client.Result{Stdout: g.Stdout, Stderr: g.Stderr}), g.ResultID, pcs)
+	}
+	return t.end()
+}
+
+type resultExportCmd struct {
+	resultFlags
+	Format string `enum:"csv,ndjson" default:"csv" help:"csv, or ndjson: a line of JSON for each."`
+	Output string `short:"o" type:"path" help:"File to write; without it they go to stdout." placeholder:"FILE"`
+}
+
+func (c *resultExportCmd) Run(ctx context.Context, a *app) (err error) {
+	q, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	q.Set("format", c.Format)
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	to := a.out
+	if c.Output != "" {
+		f, err := os.Create(c.Output)
+		if err != nil {
+			return fmt.Errorf("export results: %w", err)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		to = f
+	}
+	n, err := api.Download(ctx, client.Request{Method: http.MethodGet, Path: "/api/results", Query: q}, to)
+	if err != nil {
+		return fmt.Errorf("export results: after %d bytes: %w", n, err)
+	}
+	if c.Output != "" {
+		fmt.Fprintf(a.out, "%s: %d bytes\n", c.Output, n)
+	}
+	return nil
 }
 
 func took(r client.Result) any {
@@ -70,6 +214,10 @@ func excerpt(r client.Result) string {
 		text = strings.TrimSpace(r.Stderr)
 	}
 	line, _, _ := strings.Cut(text, "\n")
+	return shortLine(line)
+}
+
+func shortLine(line string) string {
 	if runes := []rune(line); len(runes) > 48 {
 		line = string(runes[:47]) + "…"
 	}

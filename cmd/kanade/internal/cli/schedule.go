@@ -115,8 +115,7 @@ type scheduleTicksCmd struct {
 
 func (c *scheduleTicksCmd) Run(ctx context.Context, a *app) error {
 	var ticks []client.Tick
-	q := url.Values{"limit": {strconv.Itoa(c.Limit)}}
-	if done, err := a.get(ctx, client.Path("api", "schedules", c.ID, "ticks"), q, &ticks); done || err != nil {
+	if done, err := a.list(ctx, client.Path("api", "schedules", c.ID, "ticks"), url.Values{}, c.Limit, &ticks); done || err != nil {
 		return err
 	}
 	t := newTable(a.out, "NOMINAL", "TICKS", "OUTCOME", "REASON", "EXEC", "LOG")

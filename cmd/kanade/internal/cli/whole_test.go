@@ -134,6 +134,19 @@ func TestExecGoesOnWithoutWait(t *testing.T) {
 	require.Contains(t, show, "  stdout:\n    hello from a\n")
 	require.Len(t, okJSON[[]any](t, "result", "list", "--exec", first["exec_id"].(string)), 1)
 	require.Empty(t, okJSON[[]any](t, "result", "list", "--pc", "p"), "ids are whole, not patterns")
+	require.Empty(t, okJSON[[]any](t, "result", "list", "--exec", first["exec_id"].(string), "--since", "2990-01-31T08:00:00Z"))
+	require.Contains(t, kanade(t, "result", "list", "--since", "yesterday").err, "--since")
+
+	eventually(t, "hello from a", "result", "search", "HELLO", "from a", "--since", "1h")
+	require.Empty(t, okJSON[[]any](t, "result", "search", "hello", "nobody"))
+	groups := ok(t, "result", "groups", "--job", "a")
+	require.Regexp(t, `succeeded +0 +hello from a +[-0-9a-f]{36} +`+pc, groups)
+	file := filepath.Join(t.TempDir(), "results.csv")
+	require.Regexp(t, `results.csv: \d+ bytes\n$`, ok(t, "result", "export", "--job", "a", "-o", file))
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Regexp(t, `(?s)^result_id,.*,"hello from a\n",`, string(text))
+	require.Contains(t, ok(t, "result", "export", "--format", "ndjson"), `"stdout":"hello from a\n"`)
 }
 
 func TestAgentsAndGroups(t *testing.T) {

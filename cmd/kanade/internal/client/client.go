@@ -132,6 +132,23 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	return a, nil
 }
 
+// Download sends one request and copies the answer to w, however long it is, and gives its length in bytes. It waits for
+// the beginning as long as ctx lets it: an answer may be looked for. An answer that breaks off is an error.
+func (c *Client) Download(ctx context.Context, r Request, w io.Writer) (int64, error) {
+	patient := c.patient()
+	defer patient.Close()
+	res, err := patient.send(ctx, r, JSON)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	n, err := io.Copy(w, res.Body)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("the answer of %s broke off: %w", c.base, err)
+	}
+	return n, err
+}
+
 // send sends a request and returns a granted answer with its body open.
 func (c *Client) send(ctx context.Context, r Request, accept string) (*http.Response, error) {
 	target := c.base + r.Path

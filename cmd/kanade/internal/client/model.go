@@ -254,6 +254,19 @@ type Result struct {
 	StderrObject string `json:"stderr_object"`
 }
 
+// ResultGroup is results that are equal in what they said and how they ended.
+type ResultGroup struct {
+	Digest   string   `json:"digest"`
+	Count    int      `json:"count"`
+	State    string   `json:"state"`
+	ExitCode *int     `json:"exit_code"`
+	Reason   string   `json:"reason"`
+	Stdout   string   `json:"stdout"`
+	Stderr   string   `json:"stderr"`
+	PCs      []string `json:"pcs"`
+	ResultID string   `json:"result_id"`
+}
+
 // Took is how long the run lasted; ok is false while it has not ended.
 func (r Result) Took() (d time.Duration, ok bool) {
 	if r.StartedAt == nil || r.FinishedAt == nil {

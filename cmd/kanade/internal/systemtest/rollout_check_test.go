@@ -252,7 +252,7 @@ func (w *theatre) requireTruth(all map[string]*truth) {
 			want[pc] = fmt.Sprintf("%s %t", t.state, t.expected)
 			total.Add(events.Target{State: t.state, Expected: t.expected})
 		}
-		targets, err := reader.Targets(w.t.Context(), readmodel.TargetFilter{ExecID: x.id, Limit: readmodel.All})
+		targets, _, err := reader.Targets(w.t.Context(), readmodel.TargetFilter{ExecID: x.id, Page: readmodel.Page{Limit: readmodel.All}})
 		require.NoError(w.t, err)
 		got := map[string]string{}
 		for _, t := range targets {

@@ -40,11 +40,13 @@ func agentOf(a *readmodel.Agent, groups []string, now time.Time) agent {
 
 func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) error {
 	q := queryOf(r)
-	filter := readmodel.AgentFilter{Query: q.text("q"), Limit: q.number("limit", readmodel.All)}
+	filter := readmodel.AgentFilter{
+		Query: q.text("q"), ByID: q.word("order", "heard", "pc_id") == "pc_id", Page: q.page(readmodel.All),
+	}
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Agents(r.Context(), filter)
+	rows, next, err := s.Reader.Agents(r.Context(), filter)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) er
 	for i := range rows {
 		answer[i] = agentOf(&rows[i], memberships[rows[i].PCID], now)
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 func (s *server) getAgent(w http.ResponseWriter, r *http.Request, _ string) error {

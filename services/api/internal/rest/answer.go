@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -15,6 +16,7 @@ const (
 	headerMin       = "Kanade-Min-Sequence"
 	headerApplied   = "Kanade-Applied-Sequence"
 	headerAppliedAt = "Kanade-Applied-At"
+	headerSearched  = "Kanade-Searched-Sequence"
 )
 
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -34,6 +36,24 @@ func writeBytes(w http.ResponseWriter, contentType string, body []byte) error {
 	return nil
 }
 
+// writeList answers a page of a list. What follows it is behind a link (RFC 8288): the array stays what it always was.
+func writeList(w http.ResponseWriter, r *http.Request, rows any, next string) error {
+	if next != "" {
+		w.Header().Set("Link", nextLink(r, next))
+	}
+	return writeJSON(w, rows)
+}
+
+// nextLink is the same request with another cursor.
+func nextLink(r *http.Request, cursor string) string {
+	values, _ := url.ParseQuery(r.URL.RawQuery)
+	values.Set("cursor", cursor)
+	return fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.EscapedPath(), values.Encode())
+}
+
+// total says how many rows a list has over all pages, where that is known without counting them.
+func total(w http.ResponseWriter, n int) { w.Header().Set("X-Total-Count", strconv.Itoa(n)) }
+
 // written marks an answer with the sequence of what the request left in the log.
 func written(w http.ResponseWriter, seq uint64) {
 	w.Header().Set(headerSequence, strconv.FormatUint(seq, 10))
@@ -43,9 +63,17 @@ func written(w http.ResponseWriter, seq uint64) {
 type instant time.Time
 
 func (t instant) MarshalJSON() ([]byte, error) {
+	if time.Time(t).IsZero() {
+		return []byte("null"), nil
+	}
+	return []byte(`"` + t.text() + `"`), nil
+}
+
+// text is empty when zero.
+func (t instant) text() string {
 	at := time.Time(t).UTC()
 	if at.IsZero() {
-		return []byte("null"), nil
+		return ""
 	}
 	layout := "2006-01-02T15:04:05.000000000Z"
 	switch ns := at.Nanosecond(); {
@@ -56,7 +84,7 @@ func (t instant) MarshalJSON() ([]byte, error) {
 	case ns%1_000 == 0:
 		layout = "2006-01-02T15:04:05.000000Z"
 	}
-	return []byte(`"` + at.Format(layout) + `"`), nil
+	return at.Format(layout)
 }
 
 // known is a text that is null when empty.

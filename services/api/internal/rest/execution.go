@@ -2,9 +2,7 @@ package rest
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 
 	"kanade/libs/events"
@@ -87,12 +85,12 @@ const defaultLimit = 50
 func (s *server) listExecutions(w http.ResponseWriter, r *http.Request, _ string) error {
 	q := queryOf(r)
 	filter := readmodel.ExecutionFilter{
-		JobID: q.text("job_id"), Status: readmodel.Status(q.text("status")), Limit: q.number("limit", defaultLimit),
+		JobID: q.text("job_id"), Status: readmodel.Status(q.text("status")), Page: q.page(defaultLimit),
 	}
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Executions(r.Context(), filter)
+	rows, next, err := s.Reader.Executions(r.Context(), filter)
 	if err != nil {
 		return err
 	}
@@ -100,7 +98,7 @@ func (s *server) listExecutions(w http.ResponseWriter, r *http.Request, _ string
 	for i := range rows {
 		answer[i] = executionOf(&rows[i])
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 func (s *server) execution(r *http.Request) (readmodel.Execution, error) {
@@ -144,11 +142,8 @@ func (s *server) getExecution(w http.ResponseWriter, r *http.Request, _ string) 
 	}{executionOf(&e), results})
 }
 
-// Bounds of a page of targets.
-const (
-	defaultTargets = 1000
-	maxTargets     = 10_000
-)
+// defaultTargets is how many targets a page has.
+const defaultTargets = 1000
 
 func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) error {
 	e, err := s.execution(r)
@@ -156,31 +151,31 @@ func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) e
 		return err
 	}
 	q := queryOf(r)
-	limit := min(q.number("limit", defaultTargets), maxTargets)
-	filter := readmodel.TargetFilter{
-		ExecID: e.ExecID, State: events.TargetState(q.text("state")), After: q.text("cursor"), Limit: limit + 1,
-	}
+	filter := readmodel.TargetFilter{ExecID: e.ExecID, State: events.TargetState(q.text("state")), Page: q.page(defaultTargets)}
 	if filter.State != "" && !slices.Contains(events.TargetStates(), filter.State) {
 		q.refuse("state", "expected one of %v, got %q", events.TargetStates(), filter.State)
 	}
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Targets(r.Context(), filter)
+	rows, next, err := s.Reader.Targets(r.Context(), filter)
 	if err != nil {
 		return err
 	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		if limit > 0 {
-			w.Header().Set("Link", nextLink(r, rows[limit-1].PCID))
+	n := 0
+	for _, counted := range []map[events.TargetState]int{e.Totals.Expected, e.Totals.Others} {
+		for state, count := range counted {
+			if filter.State == "" || state == filter.State {
+				n += count
+			}
 		}
 	}
+	total(w, n)
 	answer := make([]target, len(rows))
 	for i := range rows {
 		answer[i] = targetOf(&rows[i], &e)
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 // target is one endpoint in one exec as answered.
@@ -203,11 +198,4 @@ func targetOf(t *readmodel.Target, e *readmodel.Execution) target {
 		PCID: t.PCID, Expected: t.Expected, Wave: t.Wave, State: t.State, Code: t.Code, Reason: t.Reason,
 		At: instant(t.At), Sequence: t.Sequence, ResultID: t.ResultID, Late: domain.Late(t.Target, e.EndedSequence),
 	}
-}
-
-// nextLink is the same request with another cursor.
-func nextLink(r *http.Request, cursor string) string {
-	values, _ := url.ParseQuery(r.URL.RawQuery)
-	values.Set("cursor", cursor)
-	return fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.EscapedPath(), values.Encode())
 }

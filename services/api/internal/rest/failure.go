@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"kanade/libs/events"
+	"kanade/libs/readmodel"
 )
 
 // failures is a group of runs that failed in the same way, as answered. Its output is cut to the last maxTail bytes.
@@ -30,12 +31,13 @@ func (s *server) listFailures(w http.ResponseWriter, r *http.Request, _ string) 
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Failures(r.Context(), e.ExecID, limit)
+	rows, _, err := s.Reader.ResultGroups(r.Context(), readmodel.GroupFilter{ExecID: e.ExecID, Status: readmodel.ResultFailure, Limit: limit})
 	if err != nil {
 		return err
 	}
 	answer := make([]failures, len(rows))
-	for i, x := range rows {
+	for i := range rows {
+		x := &rows[i]
 		answer[i] = failures{x.State, x.ExitCode, x.Reason, tail(x.Stdout), tail(x.Stderr), x.Count, x.PCs}
 	}
 	return writeJSON(w, answer)

@@ -110,7 +110,7 @@ func (s *server) count(ctx context.Context, e events.ExecRequested, plan *catalo
 
 // readFleet reads all endpoints and groups.
 func readFleet(ctx context.Context, r *readmodel.Reader) (fleetView, error) {
-	agents, err := r.Agents(ctx, readmodel.AgentFilter{Limit: readmodel.All})
+	agents, _, err := r.Agents(ctx, readmodel.AgentFilter{Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return fleetView{}, fmt.Errorf("read endpoints: %w", err)
 	}

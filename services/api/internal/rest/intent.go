@@ -148,7 +148,8 @@ func (s *server) reach(ctx context.Context, id string) reached {
 		NotStartedCount: count(events.StateExpected, events.StateWaiting, events.StateSent),
 	}
 	for _, state := range []events.TargetState{events.StateRunning, events.StateReceived} {
-		rows, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: id, State: state, Limit: maxReached - len(who.Running)})
+		page := readmodel.Page{Limit: maxReached - len(who.Running)}
+		rows, _, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: id, State: state, Page: page})
 		if err != nil {
 			return reached{}
 		}
@@ -222,7 +223,7 @@ func (s *server) killJobExecs(ctx context.Context, c journal.Caller, jobID, reas
 	if err := s.caughtUp(looking); err != nil {
 		return 0, fmt.Errorf("kill execs of job %s: %w", jobID, err)
 	}
-	rows, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{JobID: jobID, Limit: readmodel.All})
+	rows, _, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{JobID: jobID, Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return 0, err
 	}

@@ -13,15 +13,25 @@ import (
 )
 
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request, _ string) error {
-	rows, err := s.Reader.Jobs(r.Context())
+	q := queryOf(r)
+	page := q.page(readmodel.All)
+	if q.err != nil {
+		return q.err
+	}
+	rows, next, err := s.Reader.Jobs(r.Context(), page)
 	if err != nil {
 		return err
 	}
+	n, err := s.Reader.CountJobs(r.Context())
+	if err != nil {
+		return err
+	}
+	total(w, n)
 	answer := make([]json.RawMessage, len(rows))
 	for i, j := range rows {
 		answer[i] = withLive(j)
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 // withLive is the stored document, byte for byte, with one more key.
@@ -129,7 +139,7 @@ func (s *server) namedBy(ctx context.Context, jobID string, sequence uint64) ([]
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
-	rows, err := s.Reader.Schedules(ctx)
+	rows, _, err := s.Reader.Schedules(ctx, readmodel.Page{Limit: readmodel.All})
 	if err != nil {
 		return nil, err
 	}

@@ -231,7 +231,7 @@ func (s *server) objectInUse(key string) journal.InUse {
 
 // jobsOf lists the stored jobs that name an object.
 func (s *server) jobsOf(ctx context.Context, key string) ([]string, error) {
-	stored, err := s.Reader.Jobs(ctx)
+	stored, _, err := s.Reader.Jobs(ctx, readmodel.Page{Limit: readmodel.All})
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ func (s *server) jobsOf(ctx context.Context, key string) ([]string, error) {
 // execsOf lists execs that have not expired and run an object. The read model does not know which object an exec runs,
 // and the log does.
 func (s *server) execsOf(ctx context.Context, key string) ([]string, error) {
-	rows, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{Limit: readmodel.All})
+	rows, _, err := s.Reader.Executions(ctx, readmodel.ExecutionFilter{Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return nil, err
 	}

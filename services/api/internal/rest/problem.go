@@ -54,6 +54,8 @@ func failureOf(err error) *failure {
 		return fail(http.StatusServiceUnavailable, "there is no read model yet: no projector has written one. Start a projector, or repeat the request")
 	case errors.Is(err, readmodel.ErrBehind):
 		return fail(http.StatusServiceUnavailable, "the read model has not come as far as asked for in time: "+err.Error())
+	case errors.Is(err, readmodel.ErrCursor):
+		return fail(http.StatusBadRequest, "cursor: "+err.Error()+". Take the one of the link to the next page, whole, with the same path")
 	case errors.Is(err, readmodel.ErrNotFound), errors.Is(err, bus.ErrNotFound):
 		return fail(http.StatusNotFound, "not found")
 	case errors.Is(err, context.Canceled):

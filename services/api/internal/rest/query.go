@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kanade/libs/readmodel"
 )
 
 // query reads the declared parameters of a request; the first that can't be read is remembered, for err. Parameters that
@@ -71,6 +73,30 @@ func (q *query) number(name string, fallback int) int {
 		q.refuse(name, "expected a whole number, got %q", v)
 	}
 	return int(n)
+}
+
+// maxPage bounds a page of any list, in rows: who asks for more gets as many, and a link to the rest.
+const maxPage = 10_000
+
+// page is limit and cursor; fallback is the limit if it is not given.
+func (q *query) page(fallback int) readmodel.Page {
+	p := readmodel.Page{After: q.text("cursor"), Limit: fallback}
+	if _, given := q.get("limit"); given {
+		p.Limit = min(q.number("limit", 0), maxPage)
+	}
+	return p
+}
+
+// word is one of some words; the first of them if it is not given.
+func (q *query) word(name string, words ...string) string {
+	v, given := q.get(name)
+	if !given {
+		return words[0]
+	}
+	if !slices.Contains(words, v) {
+		q.refuse(name, "expected one of %s, got %q", strings.Join(words, ", "), v)
+	}
+	return v
 }
 
 // sequence is a LOG sequence; false if it is not given.

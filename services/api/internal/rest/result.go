@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -54,20 +55,24 @@ func (s *server) listResults(w http.ResponseWriter, r *http.Request, _ string) e
 	q := queryOf(r)
 	filter := readmodel.ResultFilter{
 		Since: q.time("since"), PCID: q.regex("pc_id"), JobID: q.regex("job_id"), ExecID: q.regex("exec_id"),
-		Stdout: q.regex("stdout"), Stderr: q.regex("stderr"), Limit: q.number("limit", defaultLimit),
+		Stdout: q.regex("stdout"), Stderr: q.regex("stderr"), Words: q.words("q"), Status: q.resultStatus(),
 	}
-	if status, given := q.get("status"); given {
-		filter.Status = readmodel.ResultStatus(status)
-		switch filter.Status {
-		case readmodel.ResultSuccess, readmodel.ResultFailure, readmodel.ResultRunning:
-		default:
-			q.refuse("status", "expected success, failure or running, got %q", status)
-		}
+	form := exportForm(r, q)
+	fallback := defaultLimit
+	if form != formJSON {
+		fallback = readmodel.All
 	}
+	filter.Page = q.page(fallback)
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Results(r.Context(), filter)
+	if err := s.announceResults(w, r, &filter); err != nil {
+		return err
+	}
+	if form != formJSON {
+		return s.exportResults(w, r, filter, form)
+	}
+	rows, next, err := s.Reader.Results(r.Context(), filter)
 	if err != nil {
 		return err
 	}
@@ -75,7 +80,46 @@ func (s *server) listResults(w http.ResponseWriter, r *http.Request, _ string) e
 	for i := range rows {
 		answer[i] = resultOf(&rows[i])
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
+}
+
+// announceResults says how many results there are, where that costs nothing, and how far they can be searched by words.
+func (s *server) announceResults(w http.ResponseWriter, r *http.Request, f *readmodel.ResultFilter) error {
+	if f.Words != "" {
+		seq, err := s.Reader.Searched(r.Context())
+		w.Header().Set(headerSearched, strconv.FormatUint(seq, 10))
+		return err
+	}
+	jobID, countable := f.Countable()
+	if !countable {
+		return nil
+	}
+	n, err := s.Reader.CountResults(r.Context(), f.Status, jobID)
+	total(w, n)
+	return err
+}
+
+// resultStatus is the parameter status; an empty one is an error.
+func (q *query) resultStatus() readmodel.ResultStatus {
+	status, given := q.get("status")
+	switch s := readmodel.ResultStatus(status); s {
+	case readmodel.ResultSuccess, readmodel.ResultFailure, readmodel.ResultRunning:
+		return s
+	default:
+		if given {
+			q.refuse("status", "expected success, failure or running, got %q", status)
+		}
+		return ""
+	}
+}
+
+// words is a search by words; none when blank.
+func (q *query) words(name string) readmodel.Words {
+	words, err := readmodel.ParseWords(q.text(name))
+	if err != nil {
+		q.refuse(name, "%v", err)
+	}
+	return words
 }
 
 func (s *server) result(r *http.Request) (readmodel.Result, error) {

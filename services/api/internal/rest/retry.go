@@ -46,7 +46,7 @@ func (s *server) retried(ctx context.Context, execID string, retry domain.Retry,
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
-	rows, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: execID, Limit: readmodel.All})
+	rows, _, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: execID, Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return nil, err
 	}

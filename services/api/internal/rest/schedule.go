@@ -13,15 +13,25 @@ import (
 )
 
 func (s *server) listSchedules(w http.ResponseWriter, r *http.Request, _ string) error {
-	rows, err := s.Reader.Schedules(r.Context())
+	q := queryOf(r)
+	page := q.page(readmodel.All)
+	if q.err != nil {
+		return q.err
+	}
+	rows, next, err := s.Reader.Schedules(r.Context(), page)
 	if err != nil {
 		return err
 	}
+	n, err := s.Reader.CountSchedules(r.Context())
+	if err != nil {
+		return err
+	}
+	total(w, n)
 	answer := make([]json.RawMessage, len(rows))
 	for i := range rows {
 		answer[i] = json.RawMessage(rows[i].Document)
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 func (s *server) schedule(r *http.Request) (readmodel.Schedule, error) {
@@ -178,11 +188,11 @@ func (s *server) listTicks(w http.ResponseWriter, r *http.Request, _ string) err
 		return err
 	}
 	q := queryOf(r)
-	limit := q.number("limit", defaultLimit)
+	page := q.page(defaultLimit)
 	if q.err != nil {
 		return q.err
 	}
-	rows, err := s.Reader.Ticks(r.Context(), id, limit)
+	rows, next, err := s.Reader.Ticks(r.Context(), id, page)
 	if err != nil {
 		return err
 	}
@@ -205,7 +215,7 @@ func (s *server) listTicks(w http.ResponseWriter, r *http.Request, _ string) err
 	for i, t := range rows {
 		answer[i] = tick{instant(t.From), instant(t.To), t.Count, t.Outcome, t.Reason, t.ExecID, instant(t.At), t.Sequence}
 	}
-	return writeJSON(w, answer)
+	return writeList(w, r, answer, next)
 }
 
 // Bounds of a preview.

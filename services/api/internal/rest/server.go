@@ -111,6 +111,7 @@ func (s *server) routes() []route {
 		{"/api/executions/{exec_id}/retry", methods{post: s.retryExecution}},
 
 		{"/api/results", methods{get: read(s.listResults)}},
+		{"/api/results/groups", methods{get: read(s.listResultGroups)}},
 		{"/api/results/{result_id}", methods{get: read(s.getResult)}},
 		{"/api/results/{result_id}/output/{stream}", methods{get: read(s.getOutput)}},
 
