@@ -73,7 +73,7 @@ type orderedRows struct {
 }
 
 func (r *relation) ordered(ctx context.Context, q querier) (*orderedRows, error) {
-	found, err := q.QueryContext(ctx, r.all()+" ORDER BY "+strings.Join(r.columnNames()[:r.key], ", "))
+	found, err := q.QueryContext(ctx, r.all()+" ORDER BY "+strings.Join(r.columnNames()[:r.key], ", ")) //nolint:rowserrcheck // next does
 	if err != nil {
 		return nil, err
 	}
