@@ -89,7 +89,7 @@ func TestTokenIsFound(t *testing.T) {
 	t.Setenv("KANADE_BACKEND_URL", s.URL)
 	t.Setenv("KANADE_AUTH_TOKEN", "")
 	t.Setenv("KANADE_AUTH_TOKEN_FILE", "")
-	ok(t, "job", "list") // no kanade was ever started here
+	ok(t, "agent", "list") // no kanade was ever started here
 
 	home := filepath.Join(dir, "data", "kanade")
 	if runtime.GOOS == "darwin" {
@@ -97,10 +97,10 @@ func TestTokenIsFound(t *testing.T) {
 	}
 	require.NoError(t, os.MkdirAll(home, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(home, "api-token"), []byte("found\n"), 0o600))
-	ok(t, "job", "list")
-	ok(t, "job", "list", "--auth-token-file", file(t, "token", "named\n"))
+	ok(t, "agent", "list")
+	ok(t, "agent", "list", "--auth-token-file", file(t, "token", "named\n"))
 	t.Setenv("KANADE_AUTH_TOKEN", "given")
-	ok(t, "job", "list")
+	ok(t, "agent", "list")
 	require.Equal(t, []string{"", "Bearer found", "Bearer named", "Bearer given"}, sent)
 }
 

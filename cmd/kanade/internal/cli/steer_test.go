@@ -149,8 +149,12 @@ func TestRetry(t *testing.T) {
 	require.Contains(t, kanade(t, "retry", id, "--state", "odd").err, "states[0]")
 	require.NoError(t, os.Remove(flag))
 	ok(t, "job", "delete", "once")
-	require.Contains(t, ok(t, "retry", id, "--pinned"), ": once 1.0.0 on 1 endpoint (log ")
-	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded")["exec_id"])
+	pinned := kanade(t, "retry", id, "--pinned")
+	require.Zero(t, pinned.code)
+	require.Contains(t, pinned.out, ": once 1.0.0 on 1 endpoint (log ")
+	require.Contains(t, pinned.err, "job once is revoked")
+	require.Contains(t, kanade(t, "unrevoke", "once").err, "no job once is known")
+	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded", "--pinned")["exec_id"])
 }
 
 func TestRun(t *testing.T) {

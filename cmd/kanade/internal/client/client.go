@@ -123,13 +123,17 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	if len(body) > maxAnswer {
 		return Answer{}, fmt.Errorf("%s %s: the answer is over %d MiB; ask for less (--limit)", r.Method, r.Path, maxAnswer>>20)
 	}
-	a := Answer{Body: body, Next: c.next(res.Header)}
+	return Answer{Body: body, Sequence: sequenceOf(res.Header), Next: c.next(res.Header)}, nil
+}
+
+// sequenceOf is what the API says of the log: what a write made, or what a read had seen.
+func sequenceOf(h http.Header) (seq uint64) {
 	for _, name := range []string{"Kanade-Sequence", "Kanade-Applied-Sequence"} {
-		if a.Sequence == 0 {
-			a.Sequence, _ = strconv.ParseUint(res.Header.Get(name), 10, 64)
+		if seq == 0 {
+			seq, _ = strconv.ParseUint(h.Get(name), 10, 64)
 		}
 	}
-	return a, nil
+	return seq
 }
 
 // send sends a request and returns a granted answer with its body open.
