@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -143,6 +144,23 @@ func TestExecGoesOnWithoutWait(t *testing.T) {
 	require.Contains(t, show, "  stdout:\n    hello from a\n")
 	require.Len(t, okJSON[[]any](t, "result", "list", "--exec", first["exec_id"].(string)), 1)
 	require.Empty(t, okJSON[[]any](t, "result", "list", "--pc", "p"), "ids are whole, not patterns")
+}
+
+func TestLongOutput(t *testing.T) {
+	needsShell(t)
+	system(t)
+	ok(t, "job", "create", file(t, "a.yaml", script("a", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; echo short >&2")))
+	waited := ok(t, "exec", "a", "--pc", pc, "--wait")
+	cut := regexp.MustCompile("\n    39\n    … 110 of 108890 bytes are shown; `kanade result output (\\S+) stdout` prints it whole\n").FindStringSubmatch(waited)
+	require.NotNil(t, cut, waited)
+	require.NotContains(t, waited, " more\n")
+	require.Regexp(t, `\n    … 3\d{4} of 108890 bytes are shown; `, ok(t, "result", "show", cut[1]))
+	whole := ok(t, "result", "output", cut[1])
+	require.Len(t, whole, 108890)
+	require.True(t, strings.HasSuffix(whole, "\n19998\n19999\n"))
+	require.Equal(t, "short\n", ok(t, "result", "output", cut[1], "stderr"))
+	require.Equal(t, "short\n", okJSON[map[string]string](t, "result", "output", cut[1], "stderr")["stderr"])
+	require.Contains(t, kanade(t, "result", "output", "nope").err, "404 Not Found")
 }
 
 func TestAgentsAndGroups(t *testing.T) {

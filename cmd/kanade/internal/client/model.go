@@ -249,7 +249,12 @@ type Result struct {
 	Stderr     string     `json:"stderr"`
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
-	// StdoutObject and StderrObject name the whole output where the text is only its head and tail.
+	// StdoutBytes and StderrBytes are what the script wrote; a text that is truncated has its head and tail.
+	StdoutBytes     int64 `json:"stdout_bytes"`
+	StderrBytes     int64 `json:"stderr_bytes"`
+	StdoutTruncated bool  `json:"stdout_truncated"`
+	StderrTruncated bool  `json:"stderr_truncated"`
+	// StdoutObject and StderrObject name what is kept of an output whose text is truncated; empty where nothing more is.
 	StdoutObject string `json:"stdout_object"`
 	StderrObject string `json:"stderr_object"`
 }
@@ -269,7 +274,6 @@ type Agent struct {
 	OSFamily      string     `json:"os_family"`
 	AgentVersion  string     `json:"agent_version"`
 	LastHeartbeat *time.Time `json:"last_heartbeat"`
-	FirstSeenAt   *time.Time `json:"first_seen_at"`
 	Alive         bool       `json:"alive"`
 	Groups        []string   `json:"groups"`
 }
