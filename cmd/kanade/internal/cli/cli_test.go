@@ -51,6 +51,8 @@ func TestUsage(t *testing.T) {
 		{"exec list --status odd", "--status must be one of"},
 		{"job create", "see `kanade job create --help`"},
 		{"job list --backend-url ftp://x", "expected http://host:port"},
+		{"job list --backend-url 127.0.0.1:8080", "http:// is missing: did you mean http://127.0.0.1:8080?"},
+		{"job list --backend-url localhost:8080", "did you mean http://localhost:8080?"},
 		{"up --once", "--once needs --demo"},
 		{"up --demo --no-agent", "leave --no-agent out"},
 		{"broker", "--config"},

@@ -38,6 +38,9 @@ type Client struct {
 // New makes a client of the API at base ("http://127.0.0.1:8080", a path before /api is kept). Without a token requests
 // go out bare. The token's source ("KANADE_AUTH_TOKEN") is named when the API does not accept it.
 func New(base, token, tokenSource string) (*Client, error) {
+	if !strings.Contains(base, "://") {
+		return nil, fmt.Errorf("backend URL %q: http:// is missing: did you mean http://%s?", base, base)
+	}
 	u, err := url.Parse(base)
 	if err != nil {
 		return nil, fmt.Errorf("backend URL: %w", err)
