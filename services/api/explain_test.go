@@ -134,6 +134,7 @@ func TestExplainTarget(t *testing.T) {
 	require.Equal(t, "waits_for_release", explain("pc-03")["reason"])
 	require.Equal(t, []string{"exec.requested.v1", "exec.planned.v1"}, facts(explain("pc-03")))
 	require.Equal(t, "not_heard", explain("pc-01")["reason"])
+	require.Contains(t, explain("pc-01")["summary"], "It was never heard.")
 	zero := 0
 	s.run(run("pc-01"), events.StateSucceeded, &zero, events.Output{})
 	x := explain("pc-01")
