@@ -17,9 +17,9 @@ func (s *system) rollout() (execID string, run func(pc string) events.Run) {
 	s.t.Helper()
 	s.job()
 	e := s.exec("hello", `{"target":{"pcs":["pc-01"]}}`)
-	at := time.Now().UTC()
+	at, two := time.Now().UTC(), 2
 	s.append(events.ExecPlanned{
-		ExecID: e.ExecID, DeadlineAt: at.Add(time.Hour), ExpiresAt: at.Add(2 * time.Hour),
+		ExecID: e.ExecID, DeadlineAt: at.Add(time.Hour), ExpiresAt: at.Add(2 * time.Hour), MaxParallel: &two,
 		Waves: []events.PlannedWave{
 			{DueAt: at, Label: "2 named", Expected: []string{"pc-01", "pc-02"}}, {DueAt: at, DelaySecs: 60, Pause: true, Expected: []string{"pc-03"}},
 		},
@@ -44,6 +44,7 @@ func TestExecutionStoppedAndLate(t *testing.T) {
 	}
 	s.append(events.ExecPaused{ExecID: exec})
 	e := execution()
+	require.Equal(t, map[string]any{"max_failures": nil, "max_parallel": 2.0}, e["budget"])
 	require.Equal(t, []any{true, 2.0, 1.0, nil, nil, 0.0}, []any{e["paused"], e["waves"], e["released"], e["stopped"], e["retry_of"], e["ended_sequence"]})
 
 	three := 3

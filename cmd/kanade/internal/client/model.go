@@ -203,6 +203,14 @@ type Execution struct {
 	RetryOf string `json:"retry_of"`
 	// EndedSequence is that of the fact that ended it; 0 while it goes on.
 	EndedSequence uint64 `json:"ended_sequence"`
+	// Budget is that of its plan; nil before the plan, in lists, and where the API can't read it.
+	Budget *Budget `json:"budget"`
+}
+
+// Budget is how many endpoints may fail, and be at work at once; nil: no limit.
+type Budget struct {
+	MaxFailures *int `json:"max_failures"`
+	MaxParallel *int `json:"max_parallel"`
 }
 
 // Stop says who stopped an exec.
