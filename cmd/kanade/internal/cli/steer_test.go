@@ -47,6 +47,8 @@ func TestDryRun(t *testing.T) {
 	require.Contains(t, r.err, "422")
 	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 0 endpoints \(log \d+\)\n`, ok(t, "exec", "a", "--group", "nobody"))
 	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 1 endpoint \(log \d+\)\n`, ok(t, "exec", "a", "--group", "canary", "--wave", "percent=50", "--wave", "percent=100,pause"))
+	budget := eventually(t, " allowed\n", "exec", "show", begin(t, "a", "--pc", "away", "--max-failures", "1", "--max-parallel", "2"))
+	require.Regexp(t, `\nfailures +0 of 1 allowed\nat once +2 endpoints at most, those that failed included \(0\)\n`, budget)
 	ok(t, "revoke", "a")
 	require.Contains(t, ok(t, "exec", "a", "--all", "--dry-run"), "every endpoint skips them (revoked)\n")
 	r = kanade(t, "exec", "a", "--all", "--dry-run", "--wait")
