@@ -17,9 +17,9 @@ func (s *system) rollout() (execID string, run func(pc string) events.Run) {
 	s.t.Helper()
 	s.job()
 	e := s.exec("hello", `{"target":{"pcs":["pc-01"]}}`)
-	at := time.Now().UTC()
+	at, two := time.Now().UTC(), 2
 	s.append(events.ExecPlanned{
-		ExecID: e.ExecID, DeadlineAt: at.Add(time.Hour), ExpiresAt: at.Add(2 * time.Hour),
+		ExecID: e.ExecID, DeadlineAt: at.Add(time.Hour), ExpiresAt: at.Add(2 * time.Hour), MaxParallel: &two,
 		Waves: []events.PlannedWave{
 			{DueAt: at, Label: "2 named", Expected: []string{"pc-01", "pc-02"}}, {DueAt: at, DelaySecs: 60, Pause: true, Expected: []string{"pc-03"}},
 		},
@@ -44,6 +44,7 @@ func TestExecutionStoppedAndLate(t *testing.T) {
 	}
 	s.append(events.ExecPaused{ExecID: exec})
 	e := execution()
+	require.Equal(t, map[string]any{"max_failures": nil, "max_parallel": 2.0}, e["budget"])
 	require.Equal(t, []any{true, 2.0, 1.0, nil, nil, 0.0}, []any{e["paused"], e["waves"], e["released"], e["stopped"], e["retry_of"], e["ended_sequence"]})
 
 	three := 3
@@ -134,6 +135,7 @@ func TestExplainTarget(t *testing.T) {
 	require.Equal(t, "waits_for_release", explain("pc-03")["reason"])
 	require.Equal(t, []string{"exec.requested.v1", "exec.planned.v1"}, facts(explain("pc-03")))
 	require.Equal(t, "not_heard", explain("pc-01")["reason"])
+	require.Contains(t, explain("pc-01")["summary"], "It was never heard.")
 	zero := 0
 	s.run(run("pc-01"), events.StateSucceeded, &zero, events.Output{})
 	x := explain("pc-01")

@@ -57,7 +57,6 @@ func (c *agentShowCmd) Run(ctx context.Context, a *app) error {
 	t.row("agent", x.AgentVersion)
 	t.row("alive", yesNo(x.Alive))
 	t.row("last heard", x.LastHeartbeat)
-	t.row("first seen", x.FirstSeenAt)
 	t.row("groups", x.Groups)
 	return t.end()
 }

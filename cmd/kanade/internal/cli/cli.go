@@ -112,6 +112,11 @@ func newParser(g *grammar, a *app) (*kong.Kong, error) {
 	)
 }
 
+// note says on stderr what is no error, and no part of the answer.
+func (a *app) note(text string, args ...any) {
+	fmt.Fprintln(a.err, "kanade: note: "+cell(fmt.Sprintf(text, args...)))
+}
+
 // fail says what went wrong, if anything, and gives the exit code.
 func (a *app) fail(err error) int {
 	if err == nil {

@@ -51,6 +51,8 @@ func TestUsage(t *testing.T) {
 		{"exec list --status odd", "--status must be one of"},
 		{"job create", "see `kanade job create --help`"},
 		{"job list --backend-url ftp://x", "expected http://host:port"},
+		{"job list --backend-url 127.0.0.1:8080", "http:// is missing: did you mean http://127.0.0.1:8080?"},
+		{"job list --backend-url localhost:8080", "did you mean http://localhost:8080?"},
 		{"up --once", "--once needs --demo"},
 		{"up --demo --no-agent", "leave --no-agent out"},
 		{"broker", "--config"},
@@ -89,7 +91,7 @@ func TestTokenIsFound(t *testing.T) {
 	t.Setenv("KANADE_BACKEND_URL", s.URL)
 	t.Setenv("KANADE_AUTH_TOKEN", "")
 	t.Setenv("KANADE_AUTH_TOKEN_FILE", "")
-	ok(t, "job", "list") // no kanade was ever started here
+	ok(t, "agent", "list") // no kanade was ever started here
 
 	home := filepath.Join(dir, "data", "kanade")
 	if runtime.GOOS == "darwin" {
@@ -97,10 +99,10 @@ func TestTokenIsFound(t *testing.T) {
 	}
 	require.NoError(t, os.MkdirAll(home, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(home, "api-token"), []byte("found\n"), 0o600))
-	ok(t, "job", "list")
-	ok(t, "job", "list", "--auth-token-file", file(t, "token", "named\n"))
+	ok(t, "agent", "list")
+	ok(t, "agent", "list", "--auth-token-file", file(t, "token", "named\n"))
 	t.Setenv("KANADE_AUTH_TOKEN", "given")
-	ok(t, "job", "list")
+	ok(t, "agent", "list")
 	require.Equal(t, []string{"", "Bearer found", "Bearer named", "Bearer given"}, sent)
 }
 

@@ -126,6 +126,11 @@ func (a *app) write(ctx context.Context, r client.Request, sentence string, args
 	if err != nil {
 		return err
 	}
+	return a.written(answer, sentence, args...)
+}
+
+// written says what a request changed: with --json the answer is printed, else the sentence is.
+func (a *app) written(answer client.Answer, sentence string, args ...any) error {
 	if a.json && len(answer.Body) > 0 {
 		return a.printJSON(answer.Body)
 	}

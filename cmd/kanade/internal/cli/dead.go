@@ -114,7 +114,7 @@ func (c *deadShowCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if l.Body != nil && l.Encoding == "text" {
-		printStream(a.out, "body", *l.Body, 0)
+		stream{name: "body", text: *l.Body}.print(a.out, 0)
 	}
 	return nil
 }

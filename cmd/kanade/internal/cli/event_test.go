@@ -44,6 +44,13 @@ func TestEventsTail(t *testing.T) {
 	lines := tail(t, "job.saved", "--from", "1")
 	require.Regexp(t, regexp.MustCompile(`(?m)^ +\d+  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  job\.saved +a  user:`), lines)
 
+	short := tail(t, "job.saved", "--from", "1", "--type", "job.saved,exec.killed.v1")
+	require.Contains(t, short, "  job.saved ")
+	require.NotContains(t, short, "agent.seen")
+	unknown := kanade(t, "events", "tail", "--type", "exec.killd")
+	require.Equal(t, 1, unknown.code)
+	require.Regexp(t, `--type "exec\.killd": there is no such fact; there are job\.saved, .*exec\.killed, .* and undecodable\n`, unknown.err)
+
 	raw := tail(t, "\n", "--from", "1", "--type", "kanade.job.saved.v1", "--json")
 	var e struct {
 		Sequence uint64

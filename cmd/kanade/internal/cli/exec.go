@@ -84,6 +84,7 @@ func (a *app) start(ctx context.Context, r client.Request, w waitFlags) error {
 	if exec.Sequence == 0 {
 		exec.Sequence = answer.Sequence
 	}
+	a.noteRevoked(ctx, api, []string{exec.JobID}, exec.Sequence)
 	switch {
 	case w.Wait:
 		return a.wait(ctx, api, exec, w.Timeout)

@@ -195,6 +195,9 @@ func (c *jobKillCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	if len(killed) == 0 {
+		a.noteUnknown(ctx, api, c.ID, answer.Sequence)
+	}
 	if a.json {
 		return a.printValue(map[string]any{"job_id": c.ID, "sequence": answer.Sequence, "killed": killed})
 	}

@@ -16,7 +16,7 @@ type jobCmd struct {
 	Create jobCreateCmd `cmd:"" help:"Create or replace jobs from YAML files."`
 	List   jobListCmd   `cmd:"" help:"List the jobs."`
 	Show   jobShowCmd   `cmd:"" help:"Print a job's manifest as it was written."`
-	Delete jobDeleteCmd `cmd:"" help:"Delete a job; what it ran stays readable."`
+	Delete jobDeleteCmd `cmd:"" help:"Delete a job and revoke it; what it ran stays readable."`
 	Kill   jobKillCmd   `cmd:"" help:"Kill every exec of a job that is under way."`
 }
 
@@ -44,6 +44,8 @@ func (a *app) create(ctx context.Context, kind document.Kind, paths []string) er
 	defer c.Close()
 	answers := []json.RawMessage{}
 	var errs []error
+	var saved []string
+	var last uint64
 	for _, d := range docs {
 		answer, err := post(ctx, c, d)
 		if u, ok := errors.AsType[*client.Unreachable](err); ok {
@@ -55,9 +57,13 @@ func (a *app) create(ctx context.Context, kind document.Kind, paths []string) er
 			continue
 		}
 		answers = append(answers, answer.Body)
+		saved, last = append(saved, d.ID), max(last, answer.Sequence)
 		if !a.json {
 			fmt.Fprintf(a.out, "%s %s saved (log %d)\n", d.Kind, d.ID, answer.Sequence)
 		}
+	}
+	if kind == document.Job {
+		a.noteRevoked(ctx, c, saved, last)
 	}
 	if a.json {
 		errs = append(errs, a.printValue(answers))
@@ -80,9 +86,18 @@ func (c *jobListCmd) Run(ctx context.Context, a *app) error {
 	if done, err := a.get(ctx, "/api/jobs", nil, &jobs); done || err != nil {
 		return err
 	}
-	t := newTable(a.out, "ID", "VERSION", "SHELL", "TIMEOUT", "LIVE", "DESCRIPTION")
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	revoked, err := revokedJobs(ctx, api, 0)
+	if err != nil {
+		return err
+	}
+	t := newTable(a.out, "ID", "VERSION", "SHELL", "TIMEOUT", "LIVE", "REVOKED", "DESCRIPTION")
 	for _, j := range jobs {
-		t.row(j.ID, j.Version, j.Execute.Shell, j.Execute.Timeout, j.Live.Running+j.Live.Pending, j.Description)
+		t.row(j.ID, j.Version, j.Execute.Shell, j.Execute.Timeout, j.Live.Running+j.Live.Pending, yesNo(revoked[j.ID]), j.Description)
 	}
 	return t.end()
 }
@@ -111,7 +126,62 @@ type jobDeleteCmd struct {
 	ID string `arg:"" help:"Job." predictor:"job"`
 }
 
+// Help is shown below the flags.
+func (c *jobDeleteCmd) Help() string {
+	return `Deletes a job and revokes its id: endpoints skip what of it has not begun, and whatever is run under that id later, also
+when the job is created again, until 'kanade unrevoke JOB'.`
+}
+
 func (c *jobDeleteCmd) Run(ctx context.Context, a *app) error {
-	r := client.Request{Method: http.MethodDelete, Path: client.Path("api", "jobs", c.ID)}
-	return a.write(ctx, r, "job %s deleted", c.ID)
+	return a.delete(ctx, document.Job, c.ID, fmt.Sprintf(
+		"job %s deleted and revoked: endpoints skip it, also when it is created again, until `kanade unrevoke %s`", c.ID, c.ID))
+}
+
+// delete deletes a document. That there is none is a success, and noted.
+func (a *app) delete(ctx context.Context, kind document.Kind, id, sentence string) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	path := client.Path("api", string(kind)+"s", id)
+	known, seen, err := has(ctx, api, path, 0)
+	if err != nil {
+		return err
+	}
+	answer, err := api.Do(ctx, client.Request{Method: http.MethodDelete, Path: path})
+	if err != nil {
+		return err
+	}
+	unknown := !known && answer.Sequence <= seen
+	if unknown {
+		a.note("no %s %s is known: nothing was deleted", kind, id)
+	}
+	if a.json {
+		return a.printValue(map[string]uint64{"sequence": answer.Sequence})
+	}
+	if !unknown {
+		fmt.Fprintln(a.out, sentence)
+	}
+	return nil
+}
+
+// has reports whether the API knows what is at a path, as of at least a sequence, and how much of the log it had seen.
+func has(ctx context.Context, api *client.Client, path string, minSequence uint64) (known bool, seen uint64, err error) {
+	answer, err := api.Do(ctx, client.Request{Method: http.MethodGet, Path: path, MinSequence: minSequence})
+	if refused, ok := errors.AsType[*client.Refused](err); ok && refused.Status == http.StatusNotFound {
+		return false, refused.Sequence, nil
+	}
+	return err == nil, answer.Sequence, err
+}
+
+// noteUnknown notes that there is no such job, as of at least a sequence: what is done to it is done to its id alone.
+func (a *app) noteUnknown(ctx context.Context, api *client.Client, job string, minSequence uint64) {
+	known, _, err := has(ctx, api, client.Path("api", "jobs", job), minSequence)
+	switch {
+	case err != nil:
+		a.note("whether there is a job %s is not known: %v", job, err)
+	case !known:
+		a.note("no job %s is known; `kanade job list` shows which there are", job)
+	}
 }

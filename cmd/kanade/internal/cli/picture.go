@@ -42,6 +42,9 @@ func (p picture) print(w io.Writer, now time.Time, width int) error {
 	if others := counts(e.Totals.Others); others != "" {
 		f.row("others", others)
 	}
+	if e.Budget != nil {
+		p.budget(f)
+	}
 	f.row("expires", e.ExpiresAt)
 	f.row("log", e.Sequence)
 	if err := f.end(); err != nil {
@@ -52,6 +55,22 @@ func (p picture) print(w io.Writer, now time.Time, width int) error {
 	}
 	p.printFailures(w)
 	return nil
+}
+
+// budget says how much of its budget an exec has used. One that has used it up is halted as long as there is something to
+// call off: those that run go on anyway.
+func (p picture) budget(f table) {
+	e := p.exec
+	if n := e.Budget.MaxFailures; n != nil {
+		text := fmt.Sprintf("%d of %d allowed", e.FailureCount, *n)
+		if e.FailureCount > *n && e.Stopped == nil && p.ended() {
+			text += "; it did not halt, as nothing was left to call off"
+		}
+		f.row("failures", text)
+	}
+	if n := e.Budget.MaxParallel; n != nil {
+		f.row("at once", fmt.Sprintf("%s at most, those that failed included (%d)", plural(*n, "endpoint"), e.FailureCount))
+	}
 }
 
 func (p picture) status() string {

@@ -62,7 +62,16 @@ func TestPictureOfARollout(t *testing.T) {
 	}
 	require.NotContains(t, text, "\x1b")
 
+	two := 2
 	p := sample()
+	require.NotContains(t, text, "allowed")
+	p.exec.Budget, p.exec.FailureCount = &client.Budget{MaxFailures: &two, MaxParallel: &two}, 3
+	text = drawn(t, p, *at(120))
+	require.Contains(t, text, "\nfailures  3 of 2 allowed\nat once   2 endpoints at most, those that failed included (3)\n")
+	p.exec.EndedSequence = 99
+	require.Contains(t, drawn(t, p, *at(120)), "\nfailures  3 of 2 allowed; it did not halt, as nothing was left to call off\n")
+
+	p = sample()
 	p.exec.Stopped = &client.Stop{By: "killed", Actor: "user:bob", Reason: "fills the disk", At: at(90)}
 	p.exec.Outcome, p.exec.EndedSequence, p.exec.RetryOf = "killed", 99, "e0"
 	p.waves[2].State = "stopped"

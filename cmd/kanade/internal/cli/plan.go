@@ -22,10 +22,10 @@ type planFlags struct {
 	Wave           []string `sep:"none" placeholder:"WAVE" help:"A wave of a rollout; given again for each one, in their order; see above." group:"The plan:"`
 	Plan           string   `type:"path" placeholder:"FILE" help:"The plan as YAML or JSON; flags count before what it says." group:"The plan:"`
 	Jitter         string   `placeholder:"5m" help:"Spread the starts of the endpoints over this time." group:"The plan:"`
-	Deadline       string   `placeholder:"WHEN" help:"Nothing begins after it: 2026-01-31T08:00:00Z, '2026-01-31 08:00' here, or a time from now on, 2h." group:"The plan:"`
+	Deadline       string   `placeholder:"WHEN" help:"Nothing begins after it, jitter and further attempts included: 2026-01-31T08:00:00Z, '2026-01-31 08:00' here, or a time from now on, 2h." group:"The plan:"`
 	ExpiresAfter   string   `placeholder:"7d" help:"Wait for endpoints that are away for so long after the last wave." group:"The plan:"`
 	MaxFailures    string   `placeholder:"5|10%" help:"Halt when more endpoints than this have failed." group:"The plan:"`
-	MaxParallel    string   `placeholder:"5|10%" help:"At most so many endpoints at work, those that have failed included." group:"The plan:"`
+	MaxParallel    string   `placeholder:"5|10%" help:"At most so many endpoints at work, those that have failed included; those that are away come last, and hold a place until they answer." group:"The plan:"`
 	Retry          string   `placeholder:"2,30s" help:"Try again on the endpoint after a failure: how often, and after which pause." group:"The plan:"`
 	Param          []string `sep:"none" placeholder:"NAME=VALUE" help:"A parameter of the job: JSON, or text as it stands (a text that looks like a number needs quotes: COLOR=\"1\"). May be given again." group:"The plan:"`
 	RequireTargets bool     `help:"Refuse to run when nobody matches." group:"The plan:"`

@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"kanade/cmd/kanade/internal/client"
+	"kanade/libs/events"
 )
 
 type resultCmd struct {
 	List   resultListCmd   `cmd:"" help:"List results, newest first."`
 	Show   resultShowCmd   `cmd:"" help:"Show a result with its output."`
+	Output resultOutputCmd `cmd:"" help:"Print what is kept of what a script wrote, as it is."`
 	Search resultSearchCmd `cmd:"" help:"Find results by words of their outputs, the last ended first."`
 	Groups resultGroupsCmd `cmd:"" help:"Show what an exec or a job gave: results that are equal are one line."`
 	Export resultExportCmd `cmd:"" help:"Write all results as CSV or lines of JSON."`
@@ -246,12 +248,35 @@ func (c *resultShowCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	printStreams(a.out, r, 0)
-	for stream, object := range map[string]string{"stdout": r.StdoutObject, "stderr": r.StderrObject} {
-		if object != "" {
-			fmt.Fprintf(a.out, "The whole %s: GET %s%s\n", stream, a.BackendURL, client.Path("api", "results", r.ResultID, "output", stream))
-		}
-	}
 	return nil
+}
+
+type resultOutputCmd struct {
+	ID     string `arg:"" help:"Result."`
+	Stream string `arg:"" optional:"" enum:"stdout,stderr" default:"stdout" help:"stdout or stderr; without it stdout."`
+}
+
+// Help is shown below the flags.
+func (c *resultOutputCmd) Help() string {
+	return `Prints the output to its last byte, up to 8 MiB. Of a longer one the beginning and the end are kept, 8 MiB together, with a line
+between them that says how many bytes are left out. What no longer stands in the result itself is kept for 30 days.`
+}
+
+func (c *resultOutputCmd) Run(ctx context.Context, a *app) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r := client.Request{Method: http.MethodGet, Path: client.Path("api", "results", c.ID, "output", c.Stream)}
+	if !a.json {
+		return api.Copy(ctx, r, a.out)
+	}
+	answer, err := api.Do(ctx, r)
+	if err != nil {
+		return err
+	}
+	return a.printValue(map[string]string{c.Stream: string(answer.Body)})
 }
 
 // printOutput prints one endpoint's end and what its script wrote, at most so many lines of each stream (0: all).
@@ -268,22 +293,62 @@ func printOutput(w io.Writer, r client.Result, lines int) {
 }
 
 func printStreams(w io.Writer, r client.Result, lines int) {
-	printStream(w, "stdout", r.Stdout, lines)
-	printStream(w, "stderr", r.Stderr, lines)
+	for _, s := range streamsOf(r) {
+		s.print(w, lines)
+	}
 }
 
-func printStream(w io.Writer, name, text string, limit int) {
-	text = strings.TrimRight(printable(text), "\n")
+// stream is one output of a run: its text, of how many bytes, and how to get at what is kept beside it.
+type stream struct {
+	name, text string
+	bytes      int64
+	truncated  bool
+	rest       string
+}
+
+func streamsOf(r client.Result) []stream {
+	streams := []stream{
+		{name: "stdout", text: r.Stdout, bytes: r.StdoutBytes, truncated: r.StdoutTruncated, rest: r.StdoutObject},
+		{name: "stderr", text: r.Stderr, bytes: r.StderrBytes, truncated: r.StderrTruncated, rest: r.StderrObject},
+	}
+	for i := range streams {
+		s := &streams[i]
+		if s.rest == "" {
+			s.rest = "only its beginning and its end were kept"
+			continue
+		}
+		s.rest = fmt.Sprintf("`kanade result output %s %s` prints it whole", r.ResultID, s.name)
+		if s.bytes > events.MaxObjectOutput {
+			s.rest = fmt.Sprintf("`kanade result output %s %s` prints the %d MiB that are kept, from its beginning and its end",
+				r.ResultID, s.name, events.MaxObjectOutput>>20)
+		}
+	}
+	return streams
+}
+
+// cutMark stands in a truncated text where something is left out.
+var cutMark = regexp.MustCompile(`\n?\[\.\.\. \d+ bytes left out \.\.\.\]\n?`)
+
+func (s stream) print(w io.Writer, limit int) {
+	text := strings.TrimRight(printable(s.text), "\n")
 	if text == "" {
 		return
 	}
-	fmt.Fprintf(w, "  %s:\n", name)
+	fmt.Fprintf(w, "  %s:\n", s.name)
 	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		if i == limit && limit > 0 {
-			fmt.Fprintf(w, "    … %s more\n", plural(len(lines)-limit, "line"))
-			return
-		}
+	more := 0
+	if limit > 0 && len(lines) > limit {
+		more = len(lines) - limit
+		lines = lines[:limit]
+	}
+	for _, line := range lines {
 		fmt.Fprintf(w, "    %s\n", line)
+	}
+	switch {
+	case s.truncated:
+		shown := len(cutMark.ReplaceAllString(strings.Join(lines, "\n"), "")) + 1
+		fmt.Fprintf(w, "    … %d of %d bytes are shown; %s\n", shown, s.bytes, s.rest)
+	case more > 0:
+		fmt.Fprintf(w, "    … %s more\n", plural(more, "line"))
 	}
 }

@@ -102,8 +102,10 @@ func (a *app) printRun(r client.Result) error {
 	if d, ok := r.Took(); ok {
 		text += ", took " + short(d)
 	}
-	if r.StdoutObject != "" || r.StderrObject != "" {
-		text += "; its output is cut: see `kanade result show " + r.ResultID + "`"
+	for _, s := range streamsOf(r) {
+		if s.truncated {
+			text += fmt.Sprintf("; its %s has %d bytes and is cut: %s", s.name, s.bytes, s.rest)
+		}
 	}
 	_, err := fmt.Fprintln(a.err, text)
 	return err

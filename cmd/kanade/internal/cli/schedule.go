@@ -76,8 +76,7 @@ type scheduleDeleteCmd struct {
 }
 
 func (c *scheduleDeleteCmd) Run(ctx context.Context, a *app) error {
-	r := client.Request{Method: http.MethodDelete, Path: client.Path("api", "schedules", c.ID)}
-	return a.write(ctx, r, "schedule %s deleted", c.ID)
+	return a.delete(ctx, document.Schedule, c.ID, fmt.Sprintf("schedule %s deleted", c.ID))
 }
 
 type scheduleEnableCmd struct {

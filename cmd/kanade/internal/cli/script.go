@@ -30,6 +30,51 @@ func (a *app) changeScript(ctx context.Context, id, word string, f reasonFlag, s
 	if err != nil {
 		return err
 	}
-	r := client.Request{Method: http.MethodPost, Path: client.Path("api", "scripts", id, word), Body: body, ContentType: client.JSON}
-	return a.write(ctx, r, sentence, args...)
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	answer, err := api.Do(ctx, client.Request{
+		Method: http.MethodPost, Path: client.Path("api", "scripts", id, word), Body: body, ContentType: client.JSON,
+	})
+	if err != nil {
+		return err
+	}
+	a.noteUnknown(ctx, api, id, answer.Sequence)
+	return a.written(answer, sentence, args...)
+}
+
+// revokedJobs are the ids that are revoked, as of at least a sequence.
+func revokedJobs(ctx context.Context, api *client.Client, minSequence uint64) (map[string]bool, error) {
+	answer, err := api.Do(ctx, client.Request{Method: http.MethodGet, Path: "/api/scripts/status", MinSequence: minSequence})
+	if err != nil {
+		return nil, err
+	}
+	var words map[string]string
+	if err := decode("revocations", answer.Body, &words); err != nil {
+		return nil, err
+	}
+	revoked := map[string]bool{}
+	for id, word := range words {
+		revoked[id] = word == "REVOKED"
+	}
+	return revoked, nil
+}
+
+// noteRevoked notes which of the jobs endpoints skip, as of at least a sequence. It keeps nothing back: that it can't be
+// read is noted, too.
+func (a *app) noteRevoked(ctx context.Context, api *client.Client, jobs []string, minSequence uint64) {
+	if len(jobs) == 0 {
+		return
+	}
+	revoked, err := revokedJobs(ctx, api, minSequence)
+	if err != nil {
+		a.note("whether it is revoked is not known: %v", err)
+	}
+	for _, id := range jobs {
+		if revoked[id] {
+			a.note("job %s is revoked: endpoints skip it until `kanade unrevoke %s`", id, id)
+		}
+	}
 }

@@ -47,6 +47,8 @@ func TestDryRun(t *testing.T) {
 	require.Contains(t, r.err, "422")
 	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 0 endpoints \(log \d+\)\n`, ok(t, "exec", "a", "--group", "nobody"))
 	require.Regexp(t, `^exec \S+: a 1\.0\.0 on 1 endpoint \(log \d+\)\n`, ok(t, "exec", "a", "--group", "canary", "--wave", "percent=50", "--wave", "percent=100,pause"))
+	budget := eventually(t, " allowed\n", "exec", "show", begin(t, "a", "--pc", "away", "--max-failures", "1", "--max-parallel", "2"))
+	require.Regexp(t, `\nfailures +0 of 1 allowed\nat once +2 endpoints at most, those that failed included \(0\)\n`, budget)
 	ok(t, "revoke", "a")
 	require.Contains(t, ok(t, "exec", "a", "--all", "--dry-run"), "every endpoint skips them (revoked)\n")
 	r = kanade(t, "exec", "a", "--all", "--dry-run", "--wait")
@@ -149,8 +151,12 @@ func TestRetry(t *testing.T) {
 	require.Contains(t, kanade(t, "retry", id, "--state", "odd").err, "states[0]")
 	require.NoError(t, os.Remove(flag))
 	ok(t, "job", "delete", "once")
-	require.Contains(t, ok(t, "retry", id, "--pinned"), ": once 1.0.0 on 1 endpoint (log ")
-	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded")["exec_id"])
+	pinned := kanade(t, "retry", id, "--pinned")
+	require.Zero(t, pinned.code)
+	require.Contains(t, pinned.out, ": once 1.0.0 on 1 endpoint (log ")
+	require.Contains(t, pinned.err, "job once is revoked")
+	require.Contains(t, kanade(t, "unrevoke", "once").err, "no job once is known")
+	require.NotEqual(t, id, okJSON[map[string]any](t, "retry", second, "--state", "succeeded", "--pinned")["exec_id"])
 }
 
 func TestRun(t *testing.T) {

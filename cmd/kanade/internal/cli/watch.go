@@ -168,6 +168,9 @@ func (w *watcher) read(ctx context.Context, minSequence uint64) (applied uint64,
 	if err != nil {
 		return 0, err
 	}
+	if p.exec.Budget == nil { // a row of the list has none, and a plan's never changes
+		p.exec.Budget = w.seen.exec.Budget
+	}
 	w.view = v
 	if w.size != nil || w.json {
 		w.seen = p
@@ -178,9 +181,9 @@ func (w *watcher) read(ctx context.Context, minSequence uint64) (applied uint64,
 }
 
 // readExecution looks for the exec among the recent ones of its job: the document of the exec itself lists a result for
-// each endpoint, which a picture does not need.
+// each endpoint, which a picture does not need; what it says of the plan is needed once.
 func (w *watcher) readExecution(ctx context.Context, minSequence uint64) (json.RawMessage, uint64, error) {
-	if w.seen.exec.JobID != "" {
+	if w.seen.exec.JobID != "" && w.seen.exec.Waves > 0 {
 		answer, err := w.api.Do(ctx, client.Request{
 			Method: http.MethodGet, Path: "/api/executions", MinSequence: minSequence,
 			Query: url.Values{"job_id": {w.seen.exec.JobID}, "limit": {strconv.Itoa(recentExecs)}},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -49,15 +50,24 @@ func TestJobs(t *testing.T) {
 	require.Equal(t, filepath.Join(dir, "s.yaml")+": not a job, left out\n", r.err)
 
 	list := eventually(t, "\nb ", "job", "list")
-	require.Equal(t, []string{"ID", "VERSION", "SHELL", "TIMEOUT", "LIVE", "DESCRIPTION"}, strings.Fields(strings.Split(list, "\n")[0]))
-	require.Equal(t, []string{"a", "1.0.0", "sh", "30s", "0", "-"}, strings.Fields(strings.Split(list, "\n")[1]))
+	require.Equal(t, []string{"ID", "VERSION", "SHELL", "TIMEOUT", "LIVE", "REVOKED", "DESCRIPTION"}, strings.Fields(strings.Split(list, "\n")[0]))
+	require.Equal(t, []string{"a", "1.0.0", "sh", "30s", "0", "no", "-"}, strings.Fields(strings.Split(list, "\n")[1]))
 	require.Equal(t, script("a", "echo a"), ok(t, "job", "show", "a"))
 	require.Equal(t, "a", okJSON[map[string]any](t, "job", "show", "a")["id"])
 	require.Len(t, okJSON[[]any](t, "job", "list"), 2)
 
-	require.Equal(t, "job b deleted\n", ok(t, "job", "delete", "b"))
+	require.Equal(t, "job b deleted and revoked: endpoints skip it, also when it is created again, until `kanade unrevoke b`\n", ok(t, "job", "delete", "b"))
 	require.Eventually(t, func() bool { return kanade(t, "job", "show", "b").code == 1 }, 10*time.Second, 10*time.Millisecond)
 	require.Contains(t, kanade(t, "job", "show", "b").err, "404 Not Found")
+
+	const skipped = "kanade: note: job b is revoked: endpoints skip it until `kanade unrevoke b`\n"
+	again := kanade(t, "job", "create", file(t, "b.yaml", script("b", "echo b")))
+	require.Zero(t, again.code)
+	require.Equal(t, skipped, again.err)
+	require.Regexp(t, `\nb +1\.0\.0 +sh +30s +0 +yes +-\n`, ok(t, "job", "list"))
+	run := kanade(t, "exec", "b", "--all")
+	require.Zero(t, run.code)
+	require.Equal(t, skipped, run.err)
 
 	bad := kanade(t, "job", "create", file(t, "bad.yaml", "id: a\nversion: 1\nexecute: {shell: sh, timeout: 1s, script: x}\nodd: 1\n"))
 	require.Equal(t, 1, bad.code)
@@ -149,6 +159,23 @@ func TestExecGoesOnWithoutWait(t *testing.T) {
 	require.Contains(t, ok(t, "result", "export", "--format", "ndjson"), `"stdout":"hello from a\n"`)
 }
 
+func TestLongOutput(t *testing.T) {
+	needsShell(t)
+	system(t)
+	ok(t, "job", "create", file(t, "a.yaml", script("a", "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; echo short >&2")))
+	waited := ok(t, "exec", "a", "--pc", pc, "--wait")
+	cut := regexp.MustCompile("\n    39\n    … 110 of 108890 bytes are shown; `kanade result output (\\S+) stdout` prints it whole\n").FindStringSubmatch(waited)
+	require.NotNil(t, cut, waited)
+	require.NotContains(t, waited, " more\n")
+	require.Regexp(t, `\n    … 3\d{4} of 108890 bytes are shown; `, ok(t, "result", "show", cut[1]))
+	whole := ok(t, "result", "output", cut[1])
+	require.Len(t, whole, 108890)
+	require.True(t, strings.HasSuffix(whole, "\n19998\n19999\n"))
+	require.Equal(t, "short\n", ok(t, "result", "output", cut[1], "stderr"))
+	require.Equal(t, "short\n", okJSON[map[string]string](t, "result", "output", cut[1], "stderr")["stderr"])
+	require.Contains(t, kanade(t, "result", "output", "nope").err, "404 Not Found")
+}
+
 func TestAgentsAndGroups(t *testing.T) {
 	system(t)
 	list := eventually(t, pc, "agent", "list")
@@ -211,4 +238,15 @@ func TestWrongToken(t *testing.T) {
 	r := kanade(t, "job", "list", "--auth-token-file", file(t, "token", "wrong"))
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "The token came from")
+}
+
+func TestUnknownIsNoted(t *testing.T) {
+	system(t)
+	eventually(t, pc, "agent", "list")
+	for _, line := range []string{"job delete nope", "schedule delete nope", "job kill nope", "revoke nope", "unrevoke nope"} {
+		r := kanade(t, strings.Fields(line)...)
+		require.Zero(t, r.code, line)
+		require.Regexp(t, `^kanade: note: no (job|schedule) nope is known`, r.err, line)
+		require.NotContains(t, r.out, "deleted")
+	}
 }

@@ -38,6 +38,9 @@ type Client struct {
 // New makes a client of the API at base ("http://127.0.0.1:8080", a path before /api is kept). Without a token requests
 // go out bare. The token's source ("KANADE_AUTH_TOKEN") is named when the API does not accept it.
 func New(base, token, tokenSource string) (*Client, error) {
+	if !strings.Contains(base, "://") {
+		return nil, fmt.Errorf("backend URL %q: http:// is missing: did you mean http://%s?", base, base)
+	}
 	u, err := url.Parse(base)
 	if err != nil {
 		return nil, fmt.Errorf("backend URL: %w", err)
@@ -123,13 +126,17 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	if len(body) > maxAnswer {
 		return Answer{}, fmt.Errorf("%s %s: the answer is over %d MiB; ask for less (--limit)", r.Method, r.Path, maxAnswer>>20)
 	}
-	a := Answer{Body: body, Next: c.next(res.Header)}
+	return Answer{Body: body, Sequence: sequenceOf(res.Header), Next: c.next(res.Header)}, nil
+}
+
+// sequenceOf is what the API says of the log: what a write made, or what a read had seen.
+func sequenceOf(h http.Header) (seq uint64) {
 	for _, name := range []string{"Kanade-Sequence", "Kanade-Applied-Sequence"} {
-		if a.Sequence == 0 {
-			a.Sequence, _ = strconv.ParseUint(res.Header.Get(name), 10, 64)
+		if seq == 0 {
+			seq, _ = strconv.ParseUint(h.Get(name), 10, 64)
 		}
 	}
-	return a, nil
+	return seq
 }
 
 // Download sends one request and copies the answer to w, however long it is, and gives its length in bytes. It waits for

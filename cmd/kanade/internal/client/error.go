@@ -36,6 +36,8 @@ type Refused struct {
 	// Detail is the API's sentence, or what is known without one.
 	Detail   string
 	Problems []Problem
+	// Sequence is the LOG sequence that a read had seen; 0 when the API did not say.
+	Sequence uint64
 	// Hint says what to do next; empty where the detail says it.
 	Hint string
 }
@@ -84,7 +86,7 @@ func (e *Refused) Temporary() bool {
 const maxRefusal = 64 << 10
 
 func (c *Client) refused(r Request, res *http.Response) *Refused {
-	e := &Refused{Method: r.Method, Path: r.Path, Status: res.StatusCode}
+	e := &Refused{Method: r.Method, Path: r.Path, Status: res.StatusCode, Sequence: sequenceOf(res.Header)}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal)) // what could be read is all there is to say
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {

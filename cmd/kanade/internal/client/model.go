@@ -203,6 +203,14 @@ type Execution struct {
 	RetryOf string `json:"retry_of"`
 	// EndedSequence is that of the fact that ended it; 0 while it goes on.
 	EndedSequence uint64 `json:"ended_sequence"`
+	// Budget is that of its plan; nil before the plan, in lists, and where the API can't read it.
+	Budget *Budget `json:"budget"`
+}
+
+// Budget is how many endpoints may fail, and be at work at once; nil: no limit.
+type Budget struct {
+	MaxFailures *int `json:"max_failures"`
+	MaxParallel *int `json:"max_parallel"`
 }
 
 // Stop says who stopped an exec.
@@ -249,7 +257,12 @@ type Result struct {
 	Stderr     string     `json:"stderr"`
 	StartedAt  *time.Time `json:"started_at"`
 	FinishedAt *time.Time `json:"finished_at"`
-	// StdoutObject and StderrObject name the whole output where the text is only its head and tail.
+	// StdoutBytes and StderrBytes are what the script wrote; a text that is truncated has its head and tail.
+	StdoutBytes     int64 `json:"stdout_bytes"`
+	StderrBytes     int64 `json:"stderr_bytes"`
+	StdoutTruncated bool  `json:"stdout_truncated"`
+	StderrTruncated bool  `json:"stderr_truncated"`
+	// StdoutObject and StderrObject name what is kept of an output whose text is truncated; empty where nothing more is.
 	StdoutObject string `json:"stdout_object"`
 	StderrObject string `json:"stderr_object"`
 }
@@ -282,7 +295,6 @@ type Agent struct {
 	OSFamily      string     `json:"os_family"`
 	AgentVersion  string     `json:"agent_version"`
 	LastHeartbeat *time.Time `json:"last_heartbeat"`
-	FirstSeenAt   *time.Time `json:"first_seen_at"`
 	Alive         bool       `json:"alive"`
 	Groups        []string   `json:"groups"`
 }

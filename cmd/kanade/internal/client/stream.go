@@ -154,6 +154,40 @@ func (s *stream) hand(e sse.Event) error {
 	return nil
 }
 
+// Copy sends one request and writes the body of the answer to w as it comes. Errors are those of [Client.Do], and w's. An
+// answer that stops for 45 s counts as broken.
+func (c *Client) Copy(ctx context.Context, r Request, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	res, err := c.send(ctx, r, "text/plain, "+JSON)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	watchdog := time.AfterFunc(silence, cancel)
+	defer watchdog.Stop()
+	body := &watched{Reader: res.Body, alive: func() { watchdog.Reset(silence) }}
+	to := &sink{Writer: w}
+	if _, err := io.Copy(to, body); err != nil {
+		if to.err != nil {
+			return to.err
+		}
+		return &Unreachable{URL: c.base, Err: err}
+	}
+	return nil
+}
+
+// sink keeps the error of the writer, to tell it from the reader's.
+type sink struct {
+	io.Writer
+	err error
+}
+
+func (s *sink) Write(p []byte) (n int, err error) {
+	n, s.err = s.Writer.Write(p)
+	return n, s.err
+}
+
 // watched tells whenever bytes arrive.
 type watched struct {
 	io.Reader

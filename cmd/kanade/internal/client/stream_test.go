@@ -1,9 +1,11 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -66,4 +68,30 @@ func TestFollowEnds(t *testing.T) {
 	status = http.StatusUnauthorized
 	var refused *client.Refused
 	require.ErrorAs(t, follow(t.Context(), nil), &refused)
+}
+
+func TestCopy(t *testing.T) {
+	c := api(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/whole":
+			_, _ = io.WriteString(w, strings.Repeat("x", 1<<20))
+		case "/broken":
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "x")
+		default:
+			w.Header().Set("Kanade-Applied-Sequence", "7")
+			http.Error(w, "not here", http.StatusNotFound)
+		}
+	})
+	var b bytes.Buffer
+	require.NoError(t, c.Copy(t.Context(), client.Request{Method: "GET", Path: "/whole"}, &b))
+	require.Equal(t, 1<<20, b.Len())
+	var refused *client.Refused
+	require.ErrorAs(t, c.Copy(t.Context(), client.Request{Method: "GET", Path: "/nothing"}, &b), &refused)
+	require.EqualValues(t, 7, refused.Sequence)
+	var unreachable *client.Unreachable
+	require.ErrorAs(t, c.Copy(t.Context(), client.Request{Method: "GET", Path: "/broken"}, &b), &unreachable)
+	full, w := io.Pipe()
+	require.NoError(t, full.Close())
+	require.ErrorIs(t, c.Copy(t.Context(), client.Request{Method: "GET", Path: "/whole"}, w), io.ErrClosedPipe)
 }

@@ -19,8 +19,18 @@ type Case struct {
 	Target events.Target
 	// Run is what the endpoint reported; nil before its script began or was skipped.
 	Run *RunReport
+	// Presence is what is known of the endpoint itself; nil: nobody asked.
+	Presence *Presence
 	// Now is the broker's time.
 	Now time.Time
+}
+
+// Presence is when an endpoint was last heard, by the broker's clock (zero: never), and whether it is there by that, and
+// the groups it is in.
+type Presence struct {
+	HeardAt time.Time
+	Alive   bool
+	Groups  []string
 }
 
 // ExecFact is one fact of an exec with its envelope. At is by the broker's clock.

@@ -151,7 +151,7 @@ func explainedCases() []explained {
 		{"advanced while paused", l(request, plain(), events.ExecPaused{ExecID: "x"}, events.WaveAdvanced{ExecID: "x", Wave: 1}), events.StateExpected, domain.WhyDispatcher, "Wave 1 (10%) may go out, and is about to be released."},
 		{"resumed", l(request, plain(), events.ExecPaused{ExecID: "x"}, events.ExecResumed{ExecID: "x"}), events.StateExpected, domain.WhyTime, "Wave 1 (10%) goes out at " + at(60) + "."},
 		{"another part is out", l(request, budget(plain()), events.WaveReleased{ExecID: "x", Wave: 1, To: 1}, events.WaveDispatched{ExecID: "x", Wave: 1, To: 1}), events.StateExpected, domain.WhyBudget,
-			"At most 2 endpoints may have their command and not have answered, or have failed: of wave 1 (10%) 1 of 3 are out, and it has place 2."},
+			"At most 2 endpoints may have their command and not have answered, or have failed: of wave 1 (10%) 1 of 3 is out, and it has place 2."},
 		{"the budget is used by the wave before", l(request, budget(planned(due))), events.StateExpected, domain.WhyBudget,
 			"At most 2 endpoints may have their command and not have answered, or have failed: of wave 1 (10%) 0 of 3 are out, and it has place 2."},
 		{"away, and those that are get theirs last", l(request, budget(away()), events.WaveReleased{ExecID: "x", Wave: 1, To: 1}, closed), events.StateWaiting, domain.WhyLast,
@@ -213,6 +213,37 @@ func TestExplain(t *testing.T) {
 			require.True(t, slices.IsSortedFunc(e.Steps, func(a, b domain.Step) int { return int(a.Sequence) - int(b.Sequence) }))
 		})
 	}
+}
+
+// What is known of the endpoint itself says why it is silent, and why a plan does not name it.
+func TestExplainPresence(t *testing.T) {
+	asked := func(plan string) events.ExecRequested { r := request; r.Plan = []byte(plan); return r }
+	sales, all := asked(`{"target":{"groups":["sales"]}}`), asked(`{"target":{"all":true}}`)
+	wave := asked(`{"rollout":{"waves":[{"group":"sales"}]}}`)
+	nobody := events.ExecPlanned{ExecID: "x"}
+	never, away1 := domain.Presence{Groups: []string{"a", "sales"}}, domain.Presence{HeardAt: dawn, Groups: []string{"sales"}}
+	there := domain.Presence{HeardAt: dawn, Alive: true}
+	for _, x := range []struct {
+		facts    []events.Payload
+		presence domain.Presence
+		says     string
+	}{
+		{l(request, plain(), released, dispatched), away1, " It may begin until 2026-11-24 02:30:00 UTC. It is away: it was last heard at 2026-11-23 02:30:00 UTC."},
+		{l(request, plain(), released, dispatched), there, " It is there: it was last heard at 2026-11-23 02:30:00 UTC."},
+		{l(request, away(), released, dispatched), never, ": it runs if it is back before 2026-11-24 02:30:00 UTC. It was never heard."},
+		{l(sales, nobody), never, "The plan does not name it: it is in the target by its group 'sales', but it was never heard, and who was never heard runs what names it alone."},
+		{l(wave, nobody), never, "by its group 'sales', but it was never heard"},
+		{l(all, nobody), never, "by 'all', but it was never heard"},
+		{l(sales, nobody), away1, "it is in the target by its group 'sales' now; when the exec was planned at 2026-11-23 02:32:00 UTC it was not, or had not been heard yet."},
+		{l(sales, nobody), there, "it was not in the target when"},
+		{l(request, nobody), never, "it was not in the target when"},
+	} {
+		c := caseOf(x.facts...)
+		c.Presence = &x.presence
+		require.Contains(t, domain.Explain(c).Summary, x.says)
+	}
+	one := events.ExecHalted{ExecID: "x", Failed: 2, Allowed: 1}
+	require.Contains(t, domain.Explain(caseOf(request, plain(), one)).Summary, "2 endpoints had failed, 1 was allowed to.")
 }
 
 // What has only a row: the log has let go of the exec's facts.

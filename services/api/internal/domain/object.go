@@ -41,8 +41,8 @@ func ObjectInUse(key string, jobs, execs []string) error {
 			key, plural(jobs), quoted(jobs))
 	case len(execs) > 0:
 		return Refuse(Conflict,
-			"script object '%s' is what the execution%s %s run, which endpoints may still come for; kill them and wait for their expiry, or upload under another version",
-			key, plural(execs), quoted(execs))
+			"script object '%s' is what the execution%s %s %s, which endpoints may still come for; kill them and wait for their expiry, or upload under another version",
+			key, plural(execs), quoted(execs), agree(len(execs), "runs", "run"))
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package domain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"kanade/libs/catalog"
 	"kanade/libs/events"
 )
 
@@ -64,7 +66,18 @@ func planSkip(reason string) string {
 
 func (s *story) sayHalt(f *ExecFact) string {
 	p := f.Payload.(events.ExecHalted)
-	return fmt.Sprintf("The exec was halted at %s: %d endpoints had failed, %d were allowed to.", moment(f.At), p.Failed, p.Allowed)
+	return fmt.Sprintf("The exec was halted at %s: %s had failed, %d %s allowed to.", moment(f.At), endpoints(p.Failed), p.Allowed, agree(p.Allowed, "was", "were"))
+}
+
+// endpoints is "1 endpoint", "2 endpoints".
+func endpoints(n int) string { return fmt.Sprintf("%d %s", n, agree(n, "endpoint", "endpoints")) }
+
+// agree is one of two words, for one and for any other number.
+func agree(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 func (s *story) sayCancel(f *ExecFact) string {
@@ -141,6 +154,9 @@ func (s *story) remarks() []string {
 	if t.State == events.StateWaiting && s.closed != nil {
 		remarks = append(remarks, "The exec has ended without it.")
 	}
+	if s.Presence != nil && (t.State == events.StateSent || t.State == events.StateWaiting) {
+		remarks = append(remarks, s.sayHeard())
+	}
 	return remarks
 }
 
@@ -172,13 +188,66 @@ func (s *story) judge() (reason, sentence string) {
 func (s *story) judgeNobody() (reason, sentence string) {
 	switch {
 	case s.plan != nil:
-		return WhyNotInPlan, fmt.Sprintf("The plan does not name it: it was not in the target when the exec was planned at %s.", moment(s.plannedAt))
+		return WhyNotInPlan, "The plan does not name it: " + s.sayNotInPlan()
 	case len(s.Facts) == 0:
 		return WhyNotKnown, "The log holds no fact of this exec any more, and the endpoint has said nothing of it."
 	case s.sayStop() != "":
 		return WhyNotPlanned, s.sayStop() + " It had not been decided who runs it."
 	default:
 		return WhyNotPlanned, "It is not decided yet who runs it: the exec is not planned."
+	}
+}
+
+// sayNotInPlan says why a plan that does not name the endpoint does not. A group and all take in who has been heard.
+func (s *story) sayNotInPlan() string {
+	planned := "when the exec was planned at " + moment(s.plannedAt)
+	named := s.asked()
+	switch {
+	case named == "":
+		return "it was not in the target " + planned + "."
+	case s.Presence.HeardAt.IsZero():
+		return fmt.Sprintf("it is in the target by %s, but it was never heard, and who was never heard runs what names it alone.", named)
+	default:
+		return fmt.Sprintf("it is in the target by %s now; %s it was not, or had not been heard yet.", named, planned)
+	}
+}
+
+// asked is by what the request's target has the endpoint in it, by what is known of the endpoint; empty where it has not,
+// or nothing is known.
+func (s *story) asked() string {
+	if s.request == nil || s.Presence == nil {
+		return ""
+	}
+	plan, err := catalog.ParsePlanDocument(s.request.Plan)
+	if err != nil {
+		return ""
+	}
+	if plan.Target.All {
+		return "'all'"
+	}
+	groups := plan.Target.Groups
+	if plan.Rollout != nil {
+		for _, w := range plan.Rollout.Waves {
+			groups = append(groups, w.Group)
+		}
+	}
+	for _, g := range s.Presence.Groups {
+		if slices.Contains(groups, g) {
+			return fmt.Sprintf("its group '%s'", g)
+		}
+	}
+	return ""
+}
+
+// sayHeard says whether the endpoint is there.
+func (s *story) sayHeard() string {
+	switch p := s.Presence; {
+	case p.HeardAt.IsZero():
+		return "It was never heard."
+	case p.Alive:
+		return "It is there: it was last heard at " + moment(p.HeardAt) + "."
+	default:
+		return "It is away: it was last heard at " + moment(p.HeardAt) + "."
 	}
 }
 
@@ -221,10 +290,11 @@ func (s *story) gate() (reason, sentence string) {
 	case s.plan.MaxParallel == nil:
 		return WhyDispatcher, name + " may go out, and is about to be released."
 	case !s.Target.Expected:
-		return WhyLast, fmt.Sprintf("At most %d endpoints may have their command at once, so those that were away get theirs when all the others have answered.", *s.plan.MaxParallel)
+		return WhyLast, fmt.Sprintf("At most %s may have %s command at once, so those that were away get theirs when all the others have answered.",
+			endpoints(*s.plan.MaxParallel), agree(*s.plan.MaxParallel, "its", "their"))
 	default:
-		return WhyBudget, fmt.Sprintf("At most %d endpoints may have their command and not have answered, or have failed: of %s %d of %d are out, and it has place %d.",
-			*s.plan.MaxParallel, s.waveName(s.wave), s.upTo, len(w.Expected)+len(w.Waiting), s.place+1)
+		return WhyBudget, fmt.Sprintf("At most %s may have %s command and not have answered, or have failed: of %s %d of %d %s out, and it has place %d.",
+			endpoints(*s.plan.MaxParallel), agree(*s.plan.MaxParallel, "its", "their"), s.waveName(s.wave), s.upTo, len(w.Expected)+len(w.Waiting), agree(s.upTo, "is", "are"), s.place+1)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -36,6 +37,19 @@ func agentOf(a *readmodel.Agent, groups []string, now time.Time) agent {
 		CPUPct: a.CPUPct, RSSBytes: a.RSSBytes, DiskReadBytes: a.DiskReadBytes, DiskWrittenBytes: a.DiskWrittenBytes,
 		Groups: groups, Alive: isAlive(a, now),
 	}
+}
+
+// presence is what is known of an endpoint, also of one that was never heard.
+func (s *server) presence(ctx context.Context, pcID string, now time.Time) (*domain.Presence, error) {
+	row, err := s.Reader.Agent(ctx, pcID)
+	if err != nil && !errors.Is(err, readmodel.ErrNotFound) {
+		return nil, err
+	}
+	groups, err := s.Reader.Memberships(ctx, pcID)
+	if err != nil {
+		return nil, err
+	}
+	return &domain.Presence{HeardAt: row.HeardAt, Alive: isAlive(&row, now), Groups: groups}, nil
 }
 
 func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) error {

@@ -1,9 +1,11 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"kanade/libs/events"
 	"kanade/libs/readmodel"
@@ -39,6 +41,15 @@ type execution struct {
 	RetryOf  *string `json:"retry_of"`
 	// EndedSequence is that of the fact that closed it or let it expire; 0 before. A stop is no end.
 	EndedSequence uint64 `json:"ended_sequence"`
+	// Budget is the plan's, in the document of one exec only; absent before the plan and while the broker is away.
+	Budget *budget `json:"budget,omitempty"`
+}
+
+// budget is how much an exec may do wrong and at once, in endpoints; null: no limit. FailureCount is held against
+// MaxFailures.
+type budget struct {
+	MaxFailures *int `json:"max_failures"`
+	MaxParallel *int `json:"max_parallel"`
 }
 
 // stop is how an exec was stopped.
@@ -136,10 +147,41 @@ func (s *server) getExecution(w http.ResponseWriter, r *http.Request, _ string) 
 		x := &rows[i]
 		results[i] = short{x.ResultID, x.RequestID, x.PCID, x.ExitCode, instant(x.StartedAt), instant(x.FinishedAt), x.State}
 	}
+	answer := executionOf(&e)
+	answer.Budget = s.budget(r.Context(), e.ExecID)
 	return writeJSON(w, struct {
 		Execution execution `json:"execution"`
 		Results   []short   `json:"results"`
-	}{executionOf(&e), results})
+	}{answer, results})
+}
+
+// budgetTimeout bounds reading a plan from the log; what the read model says is answered without it.
+const budgetTimeout = 2 * time.Second
+
+// budget reads the budget of an exec from its plan; nil where there is none yet, or the log can't be read.
+func (s *server) budget(ctx context.Context, execID string) *budget {
+	if !s.Bus.Connected() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
+	defer cancel()
+	m, ok, err := s.Bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateExec, execID, "planned"))
+	if err == nil && !ok {
+		return nil
+	}
+	var p events.Payload
+	if err == nil {
+		p, err = m.Payload()
+	}
+	if err != nil {
+		s.Logger.WarnContext(ctx, "the plan of an exec could not be read: it is answered without its budget", "exec", execID, "error", err)
+		return nil
+	}
+	planned, ok := p.(events.ExecPlanned)
+	if !ok {
+		return nil
+	}
+	return &budget{planned.MaxFailures, planned.MaxParallel}
 }
 
 // defaultTargets is how many targets a page has.

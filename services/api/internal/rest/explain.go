@@ -55,6 +55,9 @@ func (s *server) getExplanation(w http.ResponseWriter, r *http.Request, _ string
 		return err
 	}
 	c.Now = s.now(r.Context())
+	if c.Presence, err = s.presence(r.Context(), pcID, c.Now); err != nil {
+		return err
+	}
 	x := domain.Explain(c)
 	answer := explanation{e.ExecID, pcID, x.Target.State, x.Reason, x.Summary, make([]step, len(x.Steps))}
 	for i, p := range x.Steps {
