@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/base64"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -145,11 +146,11 @@ staleness: {mode: strict, max_cache_age: 5m}
 	require.Contains(t, missing.text(), "params.name: missing: the param has no default")
 }
 
-// namesOf is the body of a plan for as many endpoints as one may name.
-func namesOf(name func(i int) string) string {
+// namesOf is the body of a plan that names so many endpoints.
+func namesOf(n int, name func(i int) string) string {
 	var body strings.Builder
 	body.WriteString(`{"target":{"pcs":[`)
-	for i := range catalog.MaxPlanPCs {
+	for i := range n {
 		if i > 0 {
 			body.WriteByte(',')
 		}
@@ -173,7 +174,7 @@ func TestExecToAHundredThousand(t *testing.T) {
 			return fmt.Sprintf("%07d-%s", i*7919%1_000_003, strings.Repeat("y", catalog.MaxID-8))
 		},
 	} {
-		body := namesOf(of)
+		body := namesOf(catalog.MaxPlanPCs, of)
 		e := s.exec("hello", body)
 		require.Equal(t, catalog.MaxPlanPCs, e.TargetCount, name)
 		x := s.requested(e.Sequence)
@@ -188,8 +189,12 @@ func TestExecToAHundredThousand(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	before := s.lastSeq()
-	body := namesOf(func(int) string {
-		return fmt.Sprintf("%016x%016x%016x%016x%016x%016x%016x%016x", r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64())
+	body := namesOf(48_000, func(int) string {
+		var drawn [94]byte
+		for i := range drawn {
+			drawn[i] = byte(r.Uint32())
+		}
+		return "p" + base64.RawURLEncoding.EncodeToString(drawn[:])
 	})
 	require.Less(t, len(body), catalog.MaxPlan)
 	refused := s.do(http.MethodPost, "/api/exec/hello", body)

@@ -343,7 +343,11 @@ func (w *world) beat(id, version string) {
 	_ = w.bus.Conn().Publish(wire.SubjectHeartbeat(id), data) // the broker may be away
 }
 
+// wait makes no timer that is due at once: in bubbles the runtime may crash over those.
 func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -316,7 +316,7 @@ func (x *actor) Run(ctx context.Context, _ string, _ agent.Script, env []string,
 	_, _ = h.Write([]byte(key))
 	lot := h.Sum64()
 	select {
-	case <-time.After(time.Duration(lot%40) * time.Second):
+	case <-time.After(time.Duration(1+lot%40) * time.Second):
 	case <-ctx.Done():
 		return agent.Exit{Signal: "kill"}, nil
 	}

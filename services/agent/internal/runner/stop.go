@@ -89,7 +89,7 @@ func (r *Runner) stopped(ctx context.Context, execID string) (events.Outcome, er
 // back, and when a question stayed unanswered. It asks again until all is answered. A kill is said once, and heard by
 // nobody who is away then.
 func (r *Runner) heed(ctx context.Context, connected <-chan nats.Status) {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Nanosecond)
 	timer.Stop()
 	defer timer.Stop()
 	for {
