@@ -96,7 +96,8 @@ func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 	for _, path := range paths {
 		x, err := s.open(ctx, path)
 		switch {
-		case IsCorrupt(err), hasCode(err, sqlite3.SQLITE_BUSY): // readers are in nobody's way, unless it is no WAL file any more
+		case IsCorrupt(err), hasCode(err, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_DELETE_NOENT):
+			// Readers are in nobody's way, unless it is no WAL file any more.
 			damaged, err = errors.Join(damaged, err), removeModel(path)
 		case err != nil:
 		case w == nil:
@@ -187,10 +188,10 @@ func removeModel(path string) error {
 // IsCorrupt reports whether an error says that the file is damaged, or no database: what only another file mends.
 func IsCorrupt(err error) bool { return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) }
 
-// hasCode reports whether an error is SQLite's, of one of the primary result codes.
+// hasCode reports whether an error is SQLite's, of one of the result codes, primary or extended.
 func hasCode(err error, codes ...int) bool {
 	var e *sqlite.Error
-	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
+	return errors.As(err, &e) && (slices.Contains(codes, e.Code()&0xff) || slices.Contains(codes, e.Code()))
 }
 
 // globLiteral escapes what filepath.Glob would take for a pattern.
