@@ -53,19 +53,11 @@ func (s *server) putFreeze(w http.ResponseWriter, r *http.Request, route string)
 
 // deleteFreeze takes a reason, as the acts that take something back do.
 func (s *server) deleteFreeze(w http.ResponseWriter, r *http.Request, route string) error {
-	var sent reasoned
-	body, err := readOptional(w, r, &sent)
-	if err == nil {
-		err = checkReason(sent.Reason)
-	}
+	c, reason, err := readReason(w, r, route)
 	if err != nil {
 		return err
 	}
-	c, err := caller(r, route, body)
-	if err != nil {
-		return err
-	}
-	seq, err := s.journal.ClearFreeze(r.Context(), c, sent.Reason)
+	seq, err := s.journal.ClearFreeze(r.Context(), c, reason)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,20 @@ func checkReason(reason string) error {
 	return nil
 }
 
+// readReason reads the body of an act that takes a reason and nothing else, and may be left out.
+func readReason(w http.ResponseWriter, r *http.Request, route string) (c journal.Caller, reason string, err error) {
+	var sent reasoned
+	body, err := readOptional(w, r, &sent)
+	if err == nil {
+		err = checkReason(sent.Reason)
+	}
+	if err != nil {
+		return c, "", err
+	}
+	c, err = caller(r, route, body)
+	return c, sent.Reason, err
+}
+
 // outcome is an exec after an intent, as the read model has it; null where it does not say in time.
 type outcome struct {
 	ExecID   string            `json:"exec_id"`
@@ -194,19 +208,11 @@ func reasonedAct(variable string, do func(ctx context.Context, c journal.Caller,
 		if err != nil {
 			return err
 		}
-		var sent reasoned
-		body, err := readOptional(w, r, &sent)
-		if err == nil {
-			err = checkReason(sent.Reason)
-		}
+		c, reason, err := readReason(w, r, route)
 		if err != nil {
 			return err
 		}
-		c, err := caller(r, route, body)
-		if err != nil {
-			return err
-		}
-		seq, err := do(r.Context(), c, id, sent.Reason)
+		seq, err := do(r.Context(), c, id, reason)
 		if err != nil {
 			return err
 		}

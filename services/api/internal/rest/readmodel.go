@@ -39,19 +39,11 @@ func (s *server) getReadModel(w http.ResponseWriter, r *http.Request, _ string) 
 // (kanade.config.checked.v1), behind the sequence that is answered.
 func (s *server) checkReadModel(rebuild bool) handler {
 	return func(w http.ResponseWriter, r *http.Request, route string) error {
-		var sent reasoned
-		body, err := readOptional(w, r, &sent)
-		if err == nil {
-			err = checkReason(sent.Reason)
-		}
+		c, reason, err := readReason(w, r, route)
 		if err != nil {
 			return err
 		}
-		c, err := caller(r, route, body)
-		if err != nil {
-			return err
-		}
-		seq, err := s.journal.CheckReadModel(r.Context(), c, rebuild, sent.Reason)
+		seq, err := s.journal.CheckReadModel(r.Context(), c, rebuild, reason)
 		if err != nil {
 			return err
 		}
