@@ -7,10 +7,8 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -71,17 +69,7 @@ func pagers(ctx context.Context, r *Reader) []pager {
 // The pages of every list, put together, are the list: also while rows come in between, no row comes twice, and none that
 // was there from the beginning to the end is missed. KANADE_PROVE=full checks 5 000 logs; KANADE_SEED repeats a run.
 func TestProvePages(t *testing.T) {
-	cases := "100"
-	if os.Getenv("KANADE_PROVE") == "full" {
-		cases = "5000"
-	}
-	seed := os.Getenv("KANADE_SEED")
-	if seed == "" {
-		seed = strconv.FormatInt(time.Now().UnixNano(), 10)
-	}
-	setFlag(t, "rapid.checks", cases)
-	setFlag(t, "rapid.seed", seed)
-	t.Logf("seed %s", seed)
+	seed := extent(t, "100", "5000")
 	var logs, pages, rows int
 	rapid.Check(t, func(t *rapid.T) {
 		p, r := readInPages(t)
