@@ -53,7 +53,7 @@ const (
 )
 
 // Encode gives headers and body as they are stored. What the log keeps beyond the stream's max age bears
-// "Nats-TTL: never"; run facts age with the stream.
+// "Nats-TTL: never"; run facts and those of the clock age with the stream.
 func (e Event) Encode() (Header, []byte, error) {
 	h := Header{
 		HeaderMsgID:       {e.ID},
@@ -73,7 +73,7 @@ func (e Event) Encode() (Header, []byte, error) {
 			h[name] = []string{percentEncode(value)}
 		}
 	}
-	if e.Aggregate() != AggregateRun {
+	if a := e.Aggregate(); a != AggregateRun && a != AggregateClock {
 		h[HeaderTTL] = []string{"never"}
 	}
 	body := e.Data

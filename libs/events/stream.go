@@ -61,6 +61,9 @@ type Stream struct {
 type Limits struct {
 	// History is how long run facts are kept.
 	History time.Duration `name:"history" env:"KANADE_HISTORY" default:"2160h" help:"How long run facts are kept."`
+	// Ledger is how long what History forgets goes on in short: execs with their totals, ticks, documents that have been
+	// superseded or deleted. At least History and Slack; less counts as that.
+	Ledger time.Duration `name:"ledger" env:"KANADE_LEDGER" default:"8760h" help:"How long totals of execs, ticks and superseded documents are kept."`
 	// Replicas of every stream: 1 alone, 3 in a cluster.
 	Replicas int `name:"replicas" env:"KANADE_REPLICAS" default:"1" help:"Replicas of every stream: 1 alone, 3 in a cluster."`
 	// Fleet is the number of endpoints the installation is sized for.
@@ -84,7 +87,7 @@ const day = 24 * time.Hour
 // DefaultLimits suit one broker, up to 100 000 endpoints and a disk of 50 GB: 90 days of history.
 func DefaultLimits() Limits {
 	return Limits{
-		History: 90 * day, Replicas: 1, Fleet: 100_000,
+		History: 90 * day, Ledger: 365 * day, Replicas: 1, Fleet: 100_000,
 		LogBytes: 16 << 30, TelemetryBytes: 2 << 30, ObsBytes: 2 << 30, DeadBytes: 1 << 29, OutputBytes: 1 << 29,
 		ResultOutputBytes: 1 << 30,
 	}
@@ -97,6 +100,9 @@ func (l Limits) OrDefault() Limits {
 	}
 	return l
 }
+
+// Kept is what is forgotten when: History and Ledger as they count.
+func (l Limits) Kept() Retain { return Retain{History: l.History, Ledger: max(l.Ledger, l.History+Slack)} }
 
 // Streams declares every stream of the system.
 func Streams(l Limits) []Stream {

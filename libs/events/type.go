@@ -73,6 +73,7 @@ var registry = []TypeInfo{
 	typeOf("scheduler", "Every expected endpoint has answered, or there was none to ask. `outcome` is final.", sampleExecClosed),
 	typeOf("scheduler", "An endpoint has answered, or said otherwise, after the exec had closed: the totals are these. At most one a minute; the outcome stands.", sampleExecCorrected),
 	typeOf("scheduler", "The exec's time is up: whoever has not answered will not be waited for, and what its commands left in EXEC is taken out.", sampleExecExpired),
+	typeOf("scheduler", "The exec has ended and is older than the history: this is what is known of it when its other facts have left the log.", sampleExecReduced),
 	typeOf("scheduler", "The failure budget is used up: what has not gone out never will, what is out and has not started is called off, what runs goes on.", sampleExecHalted),
 	typeOf("api", "An operator cancelled it: what has not gone out never will, what is out and has not started is called off, what runs goes on.", sampleExecCancelled),
 	typeOf("api", "An operator killed it: as cancelled, and what runs is killed. It holds for endpoints that are away as well, and may follow the exec's end, for those that have not answered.", sampleExecKilled),
@@ -92,4 +93,5 @@ var registry = []TypeInfo{
 	typeOf("api", "Somebody asked for the read model's copies to be held against the log, or to be built anew from it.", sampleCheckRequested),
 	typeOf("projector", "One copy of the read model was held against the log: what differed, and whether it was replaced.", sampleChecked),
 	typeOf("scheduler", "What holds for the whole installation: the zone that `local` means.", sampleInstallationSaved),
+	typeOf("scheduler", "A day has begun, in UTC: the log's time goes on while nobody does anything.", sampleClockTicked),
 }
