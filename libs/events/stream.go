@@ -102,7 +102,9 @@ func (l Limits) OrDefault() Limits {
 }
 
 // Kept is what is forgotten when: History and Ledger as they count.
-func (l Limits) Kept() Retain { return Retain{History: l.History, Ledger: max(l.Ledger, l.History+Slack)} }
+func (l Limits) Kept() Retain {
+	return Retain{History: l.History, Ledger: max(l.Ledger, l.History+Slack)}
+}
 
 // Streams declares every stream of the system.
 func Streams(l Limits) []Stream {

@@ -39,6 +39,11 @@ func OpenView(ctx context.Context, path string) (*View, error) {
 	return v, nil
 }
 
+// Forgotten reports whether nothing is left in it that is to be forgotten at its moment. Only then it can be compared.
+func (v *View) Forgotten(ctx context.Context, retain events.Retain) (bool, error) {
+	return hasForgotten(ctx, v.tx, retain)
+}
+
 // Close ends the view.
 func (v *View) Close() error {
 	var errs []error

@@ -62,7 +62,7 @@ func TestCompare(t *testing.T) {
 // that was broken off has left, and what was replaced, goes at the next start.
 func TestSlotFollowsGenerations(t *testing.T) {
 	dir, log := t.TempDir(), lives(t, 3)
-	slot, err := ClaimSlot(dir)
+	slot, err := ClaimSlot(dir, events.Retain{})
 	require.NoError(t, err)
 	old, damaged, err := slot.Continue(t.Context())
 	require.NoError(t, err)

@@ -17,8 +17,12 @@ type querier interface {
 }
 
 // Digest is a SHA-256 in lower-case hex for each SQL table that LOG feeds, over its rows in the order of their primary
-// key, every value with its type and length. Two files that applied the same log have the same digests.
+// key, every value with its type and length. Two files that applied the same log have the same digests. What is too old is
+// forgotten first.
 func (w *Writer) Digest(ctx context.Context) (map[string]string, error) {
+	if err := w.ForgetAll(ctx); err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return digests(ctx, w.db.conn)

@@ -23,61 +23,22 @@ const (
 
 // Execution is one exec.
 type Execution struct {
-	ExecID, JobID, Version string
-	// JobSequence and JobHash name the document that ran.
-	JobSequence uint64
-	JobHash     string
-	// RetryOf is the exec whose endpoints this one tries again; empty otherwise.
-	RetryOf string
-	// Actor asked for it; Origin is what the client called itself; ScheduleID and Nominal name the tick, empty and zero
-	// for an exec that a person asked for.
-	Actor      events.Actor
-	Origin     string
-	ScheduleID string
-	Nominal    time.Time
-	// InitiatedAt is the broker's time of the request and Sequence its LOG sequence.
-	InitiatedAt time.Time
-	Sequence    uint64
-	// TargetCount is how many endpoints the plan addresses, those that were away included, those it leaves out not; 0
-	// before the plan.
-	TargetCount int
-	// Waves is how many waves the plan has; 0 before the plan.
-	Waves int
-	// PlannedAt, ClosedAt and ExpiredAt are zero before; ExpiresAt is the plan's, or what the release of a wave moved it to.
-	PlannedAt, ExpiresAt, ClosedAt, ExpiredAt time.Time
-	// EndedSequence is the LOG sequence of the first fact that closed it or let it expire; 0 before. What an endpoint says
-	// after that is late. A stop is no end: what runs goes on.
-	EndedSequence uint64
-	// Outcome is empty while it is undecided; Reason says more where the outcome alone does not. It is the first of killed,
-	// cancelled, halted, closed and expired.
-	Outcome events.Outcome
-	Reason  string
+	ExecID string
+	events.ExecSummary
 	// Paused: no further wave goes out.
 	Paused bool
-	// Stop is how it was stopped; its By is empty where it was not.
-	Stop Stop
+	// Reduced is the LOG sequence of the fact that reduced it to its summary; 0 before. Its waves and targets are forgotten.
+	Reduced uint64
 
 	// The rest is derived from the targets when it is read.
 
 	Status Status
 	Totals events.Totals
-	// Released is how many waves have gone out, in whole or in part.
+	// Released is how many waves have gone out, in whole or in part; 0 once they are forgotten.
 	Released int
 	// SuccessCount, FailureCount and SkipCount count targets, unplanned ones included. Failed, timed out, killed and
 	// unknown runs are failures; a skip is neither, nor is silence.
 	SuccessCount, FailureCount, SkipCount int
-}
-
-// Stop is the halt, cancellation or kill of an exec. Of several the first one counts, but a kill counts before the others:
-// it reaches what they let go on.
-type Stop struct {
-	// By is killed, cancelled or halted.
-	By     events.Outcome
-	Actor  events.Actor
-	Reason string
-	// At is by the broker's clock, Sequence the LOG sequence.
-	At       time.Time
-	Sequence uint64
 }
 
 // InitiatedBy is "scheduler" or "operator", as kanade 0.43.45 says it.
@@ -95,7 +56,7 @@ var executions = relation{
 		"target_count INTEGER", "waves INTEGER",
 		"planned_at INTEGER", "expires_at INTEGER", "closed_at INTEGER", "expired_at INTEGER", "ended_sequence INTEGER",
 		"outcome TEXT", "reason TEXT", "paused INTEGER",
-		"stopped_by TEXT", "stop_actor TEXT", "stop_reason TEXT", "stopped_at INTEGER", "stop_sequence INTEGER",
+		"stopped_by TEXT", "stop_actor TEXT", "stop_reason TEXT", "stopped_at INTEGER", "stop_sequence INTEGER", "reduced INTEGER",
 	},
 	indexes: []string{
 		"CREATE INDEX executions_initiated ON executions (initiated_at, exec_id)",
@@ -113,7 +74,7 @@ func (e *Execution) fields() []any {
 		&e.TargetCount, &e.Waves,
 		nanos{&e.PlannedAt}, nanos{&e.ExpiresAt}, nanos{&e.ClosedAt}, nanos{&e.ExpiredAt}, sequence{&e.EndedSequence},
 		&e.Outcome, &e.Reason, &e.Paused,
-		&e.Stop.By, &e.Stop.Actor, &e.Stop.Reason, nanos{&e.Stop.At}, sequence{&e.Stop.Sequence},
+		&e.Stop.By, &e.Stop.Actor, &e.Stop.Reason, nanos{&e.Stop.At}, sequence{&e.Stop.Sequence}, sequence{&e.Reduced},
 	}
 }
 
@@ -124,34 +85,9 @@ func beginExecutions(db *database) projection {
 }
 
 func (p executionProjection) Apply(f *fact) error {
-	var change func(*Execution)
-	switch e := f.payload.(type) {
-	case events.ExecRequested:
-		change = func(x *Execution) { x.request(e, f) }
-	case events.ExecPlanned:
-		change = func(x *Execution) { x.plan(e, f) }
-	case events.WaveReleased:
-		if e.ExpiresAt == nil {
-			return nil
-		}
-		change = func(x *Execution) {
-			if e.ExpiresAt.After(x.ExpiresAt) {
-				x.ExpiresAt = *e.ExpiresAt
-			}
-		}
-	case events.ExecPaused, events.ExecResumed:
-		_, paused := e.(events.ExecPaused)
-		change = func(x *Execution) { x.Paused = paused }
-	case events.ExecHalted:
-		change = func(x *Execution) { x.stop(events.OutcomeHalted, "", f) }
-	case events.ExecCancelled:
-		change = func(x *Execution) { x.stop(events.OutcomeCancelled, e.Reason, f) }
-	case events.ExecKilled:
-		change = func(x *Execution) { x.stop(events.OutcomeKilled, e.Reason, f) }
-	case events.ExecClosed:
-		change = func(x *Execution) { x.end(&x.ClosedAt, e.Outcome, e.Reason, f) }
-	case events.ExecExpired:
-		change = func(x *Execution) { x.end(&x.ExpiredAt, e.Outcome, "", f) }
+	switch f.payload.(type) {
+	case events.ExecRequested, events.ExecPlanned, events.WaveReleased, events.ExecPaused, events.ExecResumed, events.ExecHalted,
+		events.ExecCancelled, events.ExecKilled, events.ExecClosed, events.ExecExpired, events.ExecReduced:
 	default:
 		return nil
 	}
@@ -159,60 +95,49 @@ func (p executionProjection) Apply(f *fact) error {
 	if err != nil {
 		return err
 	}
-	row.row.ExecID = row.key
-	change(&row.row)
+	x := &row.row
+	if x.Reduced != 0 {
+		return nil // what comes after that is gone as soon as anybody looks
+	}
+	x.ExecID = row.key
+	x.ExecSummary.Apply(f.payload, &f.event, f.seq)
+	switch f.payload.(type) {
+	case events.ExecPaused:
+		x.Paused = true
+	case events.ExecResumed:
+		x.Paused = false
+	case events.ExecReduced:
+		x.Paused, x.Reduced = false, f.seq
+	}
 	p.put(row)
 	return nil
 }
 
 func (p executionProjection) Flush() error { return p.flush() }
 
-func (e *Execution) request(r events.ExecRequested, f *fact) {
-	if e.Sequence != 0 {
-		return
-	}
-	e.JobID, e.Version, e.JobSequence, e.JobHash = r.JobID, r.Version, r.JobSequence, r.JobHash
-	e.Actor, e.Origin, e.ScheduleID, e.RetryOf = f.event.Actor, r.Origin, r.ScheduleID, r.RetryOf
-	if r.Nominal != nil {
-		e.Nominal = *r.Nominal
-	}
-	e.InitiatedAt, e.Sequence = f.event.Time, f.seq
-}
-
-func (e *Execution) plan(p events.ExecPlanned, f *fact) {
-	if !e.PlannedAt.IsZero() {
-		return
-	}
-	e.PlannedAt, e.ExpiresAt, e.Waves = f.event.Time, p.ExpiresAt, len(p.Waves)
-	for _, w := range p.Waves {
-		e.TargetCount += w.Size()
-	}
-}
-
-func (e *Execution) stop(by events.Outcome, reason string, f *fact) {
-	e.decide(by, "")
-	if e.Stop.By == "" || by == events.OutcomeKilled && e.Stop.By != by {
-		e.Stop = Stop{By: by, Actor: f.event.Actor, Reason: reason, At: f.event.Time, Sequence: f.seq}
-	}
-}
-
-// end notes the first end of its kind.
-func (e *Execution) end(at *time.Time, o events.Outcome, reason string, f *fact) {
-	if !at.IsZero() {
-		return
-	}
-	*at = f.event.Time
-	if e.EndedSequence == 0 {
-		e.EndedSequence = f.seq
-	}
-	e.decide(o, reason)
-}
-
-// decide keeps the first outcome that the log holds.
-func (e *Execution) decide(o events.Outcome, reason string) {
-	if e.Outcome == "" {
-		e.Outcome, e.Reason = o, reason
-	}
+// forgetExecutions takes the totals along. Targets have gone before: the ledger is longer than the history.
+var forgetExecutions = forgetting{
+	due:     "SELECT 1 FROM executions INDEXED BY executions_initiated WHERE initiated_at < ?",
+	horizon: events.Retain.LedgerAt,
+	remove: func(d *database, horizon time.Time, limit int) (int, error) {
+		var old []string
+		err := d.take("SELECT exec_id FROM executions INDEXED BY executions_initiated WHERE initiated_at < ? ORDER BY initiated_at, exec_id LIMIT ?",
+			func(scan func(...any) error) error {
+				var id string
+				err := scan(&id)
+				old = append(old, id)
+				return err
+			}, toNanos(horizon), limit)
+		for _, id := range old {
+			if err == nil {
+				err = d.exec(&targetTotals, opDelete, id)
+			}
+			if err == nil {
+				err = d.exec(&executions, opDelete, id)
+			}
+		}
+		return len(old), err
+	},
 }
 
 // ExecutionFilter narrows a list of executions; empty fields match all.

@@ -19,17 +19,22 @@ var begin = time.Date(2026, 11, 23, 2, 30, 0, 0, time.UTC)
 type journal struct {
 	t        require.TestingT
 	messages []Message
+	later    time.Duration // what has passed beside a millisecond a message
+}
+
+func (j *journal) now() time.Time {
+	return begin.Add(time.Duration(len(j.messages))*time.Millisecond + j.later)
 }
 
 func (j *journal) store(subject string, h events.Header, body []byte) {
 	seq := uint64(len(j.messages) + 1)
 	j.messages = append(j.messages, Message{
-		Stream: events.StreamLog, Subject: subject, Seq: seq, Time: begin.Add(time.Duration(seq) * time.Millisecond), Header: h, Data: body,
+		Stream: events.StreamLog, Subject: subject, Seq: seq, Time: j.now().Add(time.Millisecond), Header: h, Data: body,
 	})
 }
 
 func (j *journal) append(p events.Payload, actor events.Actor) {
-	at := begin.Add(time.Duration(len(j.messages)) * time.Millisecond)
+	at := j.now()
 	body, err := json.Marshal(p)
 	require.NoError(j.t, err)
 	e, err := events.New(p, events.Meta{

@@ -86,8 +86,7 @@ func TestResultsOfOldAgents(t *testing.T) {
 
 	targets, _, err := r.Targets(t.Context(), TargetFilter{ExecID: first.ExecID, Page: everything})
 	require.NoError(t, err)
-	require.Len(t, targets, 2, "of an exec that the log holds no request of")
-	require.False(t, targets[0].Planned)
+	require.Empty(t, targets, "of an exec that the log holds no request of")
 }
 
 func TestAgents(t *testing.T) {

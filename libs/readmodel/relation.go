@@ -147,6 +147,10 @@ func (r *relation) sql(op operation) string {
 type database struct {
 	conn  *sql.Conn
 	stmts map[statement]*sql.Stmt
+	// retain is how long rows are kept; forgotten is the horizon of history up to which nothing is left to be forgotten, zero
+	// where that is not known.
+	retain    events.Retain
+	forgotten time.Time
 }
 
 type statement struct {

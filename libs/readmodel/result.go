@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -109,11 +110,17 @@ func (p resultProjection) Apply(f *fact) error {
 	if f.run == nil || f.run.Kind == events.RunKindReceived {
 		return nil
 	}
+	if f.run.Kind == events.RunKindStarted && f.at.Sub(f.run.StartedAt) > events.Slack {
+		return nil // it is told again, and the log may have forgotten the end: the run must not seem to go on
+	}
 	row, err := p.get(f.run.ResultID)
 	if err != nil {
 		return err
 	}
 	before := resultCount{jobID: row.row.JobID, state: row.row.State}
+	if row.row.RecordedAt.Before(p.db.retain.HistoryAt(f.at)) {
+		row.row = Result{} // forgotten, if not yet removed
+	}
 	if !row.row.apply(f.run, f.seq, f.at) {
 		return nil
 	}
@@ -128,38 +135,113 @@ func (p resultProjection) Apply(f *fact) error {
 }
 
 func (p resultProjection) Flush() error {
-	for c, n := range p.counted {
-		if err := p.count(c, n); err != nil {
-			return err
-		}
+	if err := p.db.addCounts(p.counted); err != nil {
+		return err
 	}
 	return p.flush()
 }
 
-// count adds to a count; one that becomes zero is gone.
-func (p resultProjection) count(c resultCount, n int) error {
+func (d *database) addCounts(counted map[resultCount]int) error {
+	for c, n := range counted {
+		if err := d.countResults(c, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Runs are as old as the fact that ended them or, while they run, that began them. Sequences grow with time, so that those
+// that have ended are found in the order of sequences. What is running is looked at one by one.
+var (
+	forgetRunning = forgetting{
+		due:     "SELECT 1 FROM results INDEXED BY results_running WHERE " + resultRunning + " AND recorded_at < ?",
+		horizon: events.Retain.HistoryAt,
+		remove: func(d *database, horizon time.Time, limit int) (int, error) {
+			return d.forgetResults("SELECT rowid, sequence, recorded_at, job_id, state FROM results INDEXED BY results_running WHERE "+
+				resultRunning+" AND recorded_at < ?1 LIMIT ?2", horizon, limit)
+		},
+	}
+	forgetResults = forgetting{
+		due: "SELECT 1 FROM (SELECT recorded_at FROM results INDEXED BY results_ended WHERE " + resultEnded +
+			" ORDER BY sequence LIMIT 1) WHERE recorded_at < ?",
+		horizon: events.Retain.HistoryAt,
+		remove: func(d *database, horizon time.Time, limit int) (int, error) {
+			return d.forgetResults("SELECT rowid, sequence, recorded_at, job_id, state FROM results INDEXED BY results_ended WHERE "+
+				resultEnded+" ORDER BY sequence LIMIT ?2", horizon, limit)
+		},
+	}
+)
+
+// forgetResults forgets the first runs of a query up to one that is not old enough.
+func (d *database) forgetResults(query string, horizon time.Time, limit int) (removed int, err error) {
+	type found struct {
+		row, sequence, recorded int64
+		resultCount
+	}
+	var old []found
+	err = d.take(query, func(scan func(...any) error) error {
+		var x found
+		err := scan(&x.row, &x.sequence, &x.recorded, &x.jobID, &x.state)
+		old = append(old, x)
+		return err
+	}, toNanos(horizon), limit)
+	if err != nil {
+		return 0, err
+	}
+	counted := map[resultCount]int{}
+	var ended int64
+	for _, x := range old {
+		if x.recorded >= toNanos(horizon) {
+			break
+		}
+		if _, err := d.conn.ExecContext(context.Background(), "DELETE FROM results WHERE rowid = ?", x.row); err != nil {
+			return removed, fmt.Errorf("forget run: %w", err)
+		}
+		counted[resultCount{jobID: x.jobID, state: x.state}]--
+		if x.state.Final() {
+			ended = x.sequence
+		}
+		removed++
+	}
+	if ended > 0 {
+		// With the words of runs whose rows have another sequence by now: nobody finds them.
+		if _, err := d.conn.ExecContext(context.Background(), "DELETE FROM result_words WHERE rowid <= ?", ended); err != nil {
+			return removed, fmt.Errorf("forget words of runs: %w", err)
+		}
+	}
+	return removed, d.addCounts(counted)
+}
+
+// countResults adds to a count; one that becomes zero is gone.
+func (d *database) countResults(c resultCount, n int) error {
 	if n == 0 {
 		return nil
 	}
-	stored, err := p.db.load(&resultCounts, c.fields(), c.jobID, c.state)
+	stored, err := d.load(&resultCounts, c.fields(), c.jobID, c.state)
 	if err != nil {
 		return err
 	}
 	c.count += n
 	switch {
 	case c.count == 0:
-		return p.db.exec(&resultCounts, opDelete, c.jobID, c.state)
+		return d.exec(&resultCounts, opDelete, c.jobID, c.state)
 	case stored:
-		return p.db.write(&resultCounts, opUpdate, c.fields())
+		return d.write(&resultCounts, opUpdate, c.fields())
 	default:
-		return p.db.write(&resultCounts, opInsert, c.fields())
+		return d.write(&resultCounts, opInsert, c.fields())
 	}
 }
 
 // apply adds a fact to the run, and reports whether that changed it. A start after the end only fills in what the end
 // did not say. The first end stands, unless the agent had lost the run and a true end turned up.
+//
+// Of facts of one run that are far apart the later one makes the row alone: the log may have lost the earlier one while
+// it holds the later, and a rebuild has to make the same row.
 func (r *Result) apply(f *events.RunFact, sequence uint64, at time.Time) bool {
 	before := *r
+	if r.outlived(f.TargetState(), at) {
+		*r = Result{}
+	}
 	r.ResultID = f.ResultID
 	fill(&r.RequestID, f.RequestID)
 	fill(&r.ExecID, f.ExecID)
@@ -180,6 +262,33 @@ func (r *Result) apply(f *events.RunFact, sequence uint64, at time.Time) bool {
 		r.Digest = r.digest()
 	}
 	return *r != before
+}
+
+// outlived reports whether a fact that says as much as the row, or more, came so late after it that the log may forget what
+// made the row while the row is shown: more than events.Slack after a start, for an end; in another week (of UTC, from
+// Thursday to Thursday), for what says the same again. By weeks, because that does not depend on what came in between.
+func (r *Result) outlived(state events.TargetState, at time.Time) bool {
+	const week = 7 * 24 * time.Hour
+	switch was, is := certainty(r.State), certainty(state); {
+	case r.State == "" || is < was:
+		return false
+	case was == 0 && is > 0:
+		return at.Sub(r.StartedAt) > events.Slack
+	default:
+		return toNanos(at)/int64(week) != toNanos(r.RecordedAt)/int64(week)
+	}
+}
+
+// certainty orders what facts say of a run: that it has begun, that it has ended unseen, how it has ended.
+func certainty(s events.TargetState) int {
+	switch {
+	case !s.Final():
+		return 0
+	case s == events.StateUnknown:
+		return 1
+	default:
+		return 2
+	}
 }
 
 // digest covers of a cut output also what was left out.

@@ -43,13 +43,14 @@ func dsn(path, params string) string {
 // Slot is a directory of read models that one process owns, by a file lock: nobody else writes the files in it. Of the
 // files of this version's schema, readers are given the one that was served last.
 type Slot struct {
-	path string
-	lock *flock.Flock
+	path   string
+	lock   *flock.Flock
+	retain events.Retain
 }
 
-// ClaimSlot makes and locks the first free slot under dir, which is made if need be. The lock ends with Close, at the
-// latest with the process.
-func ClaimSlot(dir string) (*Slot, error) {
+// ClaimSlot makes and locks the first free slot under dir, which is made if need be. Its writers forget what is older than
+// retain says. The lock ends with Close, at the latest with the process.
+func ClaimSlot(dir string, retain events.Retain) (*Slot, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("claim a slot in %s: %w", dir, err)
@@ -65,7 +66,7 @@ func ClaimSlot(dir string) (*Slot, error) {
 			return nil, fmt.Errorf("lock slot %s: %w", slot, err)
 		}
 		if free {
-			return &Slot{path: slot, lock: lock}, nil
+			return &Slot{path: slot, lock: lock, retain: retain}, nil
 		}
 	}
 	return nil, fmt.Errorf("claim a slot in %s: all %d are in use", dir, maxSlots)

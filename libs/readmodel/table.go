@@ -18,6 +18,8 @@ type table struct {
 	relations []*relation
 	// begin opens the table for one batch.
 	begin func(*database) projection
+	// forgets is what it forgets by the time of the log; none: its rows go by facts only.
+	forgets []forgetting
 }
 
 // projection applies the facts of one batch to one noun. Apply changes rows in memory, Flush writes what changed.
@@ -37,18 +39,22 @@ func tables() []table {
 	log := func(noun string, begin func(*database) projection, r ...*relation) table {
 		return table{noun: noun, stream: events.StreamLog, revision: 1, relations: r, begin: begin}
 	}
+	forgetting := func(t table, forgets ...forgetting) table {
+		t.forgets = forgets
+		return t
+	}
 	return []table{
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
-		log("tick", beginTicks, &ticks),
+		forgetting(log("tick", beginTicks, &ticks), forgetTicks),
 		log("script", beginScripts, &scripts),
 		log("freeze", beginFreezes, &freezes),
 		log("agent", beginAgents, &agents, &memberships),
 		{noun: "presence", stream: events.StreamPresence, revision: 1, relations: []*relation{&presence}, begin: beginPresence},
-		log("execution", beginExecutions, &executions),
 		log("wave", beginWaves, &waves),
-		log("target", beginTargets, &targets, &targetTotals, &targetPlaces),
-		log("result", beginResults, &results, &resultCounts),
+		forgetting(log("target", beginTargets, &targets, &targetTotals, &targetPlaces), forgetReducedTargets, forgetTargets),
+		forgetting(log("execution", beginExecutions, &executions), forgetExecutions),
+		forgetting(log("result", beginResults, &results, &resultCounts), forgetRunning, forgetResults),
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"kanade/libs/events"
 )
@@ -16,10 +18,9 @@ type Target struct {
 	events.Target
 }
 
-// An endpoint becomes a target by the plan, or by any run fact that names the exec: one that the plan does not know is
-// unplanned, and becomes planned, its state kept, should the plan come later. So a fact of an exec that the log holds
-// no request of (an old agent's own schedule, a run under an id of the operator's) has its target as well; it is found
-// by the exec's id and in no list.
+// An endpoint becomes a target by the plan, or by any run fact that names an exec that was requested: one that the plan
+// does not know is unplanned, and becomes planned, its state kept, should the plan come later. A run of an exec that the
+// log holds no request of (an old agent's own schedule, a run under an id of the operator's) has no target.
 //
 // The totals are kept as set transitions, old state one less, new state one more: they always equal a count over the
 // targets, whatever came twice or late.
@@ -28,8 +29,24 @@ var targets = relation{name: "targets", key: 2, columns: []string{
 	"code INTEGER NULL", "reason TEXT", "result_id TEXT", "at INTEGER", "sequence INTEGER",
 }}
 
-// targetTotals: totals is events.Totals as JSON without zeros; heard counts the targets that have said anything.
-var targetTotals = relation{name: "target_totals", key: 1, columns: []string{"exec_id TEXT", "totals TEXT", "heard INTEGER"}}
+// targetTotals: totals is events.Totals as JSON without zeros; heard counts the targets that have said anything. It
+// exists from the exec's request on, and outlives the targets: said is what the log's last fact with totals says, which
+// takes the place of the count when they are forgotten.
+var targetTotals = relation{
+	name: "target_totals", key: 1,
+	columns: []string{"exec_id TEXT", "totals TEXT", "heard INTEGER", "said TEXT", "initiated_at INTEGER", "kept INTEGER"},
+	indexes: []string{
+		"CREATE INDEX target_totals_kept ON target_totals (initiated_at) WHERE kept = 1",
+		"CREATE INDEX target_totals_due ON target_totals (exec_id) WHERE kept = 2",
+	},
+}
+
+// What is kept of the targets of an exec. They are due before their time when the exec has been reduced.
+const (
+	targetsForgotten = iota
+	targetsKept
+	targetsDue
+)
 
 // targetPlaces is who stands where in the wave of an exec that goes out in parts. Only a plan with a budget of parallel
 // endpoints makes parts, and there may be as many parts as endpoints: a part must not cost a look at all of them. Every
@@ -58,12 +75,16 @@ func (t *targetRow) fields() []any {
 }
 
 type totalsRow struct {
-	execID string
-	totals string
-	heard  int
+	execID       string
+	totals, said string
+	heard        int
+	initiatedAt  time.Time
+	kept         int
 }
 
-func (t *totalsRow) fields() []any { return []any{&t.execID, &t.totals, &t.heard} }
+func (t *totalsRow) fields() []any {
+	return []any{&t.execID, &t.totals, &t.heard, &t.said, nanos{&t.initiatedAt}, &t.kept}
+}
 
 // targetProjection holds the execs that a batch touches.
 type targetProjection struct {
@@ -95,18 +116,27 @@ func (p *targetProjection) Apply(f *fact) error {
 		return p.applyRun(f)
 	}
 	switch e := f.payload.(type) {
+	case events.ExecRequested:
+		return p.request(e, f)
 	case events.ExecPlanned:
 		return p.plan(e, f)
 	case events.WaveDispatched:
 		return p.dispatch(e, f)
 	case events.ExecHalted:
-		return p.stop(e.ExecID, events.SkipReasonHalted, f)
+		return errors.Join(p.stop(e.ExecID, events.SkipReasonHalted, f), p.say(e.ExecID, e.Totals))
 	case events.ExecCancelled:
 		return p.stop(e.ExecID, events.SkipReasonCancelled, f)
 	case events.ExecKilled:
 		return p.stop(e.ExecID, events.SkipReasonKilled, f)
+	case events.ExecClosed:
+		return p.say(e.ExecID, e.Totals)
+	case events.ExecCorrected:
+		return p.say(e.ExecID, e.Totals)
 	case events.ExecExpired:
-		return p.each(e.ExecID, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
+		err := p.each(e.ExecID, f, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
+		return errors.Join(err, p.say(e.ExecID, e.Totals))
+	case events.ExecReduced:
+		return p.reduce(e)
 	default:
 		return nil
 	}
@@ -117,7 +147,7 @@ func (p *targetProjection) applyRun(f *fact) error {
 		return nil
 	}
 	x, err := p.exec(f.run.ExecID)
-	if err != nil {
+	if err != nil || !p.keeps(x, f) {
 		return err
 	}
 	t, err := p.target(x, f.run.PCID)
@@ -130,11 +160,71 @@ func (p *targetProjection) applyRun(f *fact) error {
 	return nil
 }
 
+// keeps reports whether the exec was requested and its targets are not forgotten, or about to be, at the time of a fact.
+func (p *targetProjection) keeps(x *execTargets, f *fact) bool {
+	return x.row.live && x.row.row.kept == targetsKept && !x.row.row.initiatedAt.Before(p.db.retain.HistoryAt(f.at))
+}
+
+func (p *targetProjection) request(e events.ExecRequested, f *fact) error {
+	x, err := p.exec(e.ExecID)
+	if err != nil || x.row.live {
+		return err
+	}
+	x.row.row = totalsRow{execID: e.ExecID, totals: "{}", said: "{}", initiatedAt: f.event.Time, kept: targetsKept}
+	p.totals.put(x.row)
+	return nil
+}
+
+// say notes the totals that a fact of the exec bears.
+func (p *targetProjection) say(execID string, totals events.Totals) error {
+	x, err := p.exec(execID)
+	if err != nil || !x.row.live {
+		return err
+	}
+	said, err := json.Marshal(totals)
+	if err != nil {
+		return fmt.Errorf("encode totals of exec %s: %w", execID, err)
+	}
+	x.row.row.said = string(said)
+	if x.row.row.kept == targetsForgotten {
+		x.row.row.totals = x.row.row.said
+	}
+	p.totals.put(x.row)
+	return nil
+}
+
+// reduce makes what is left of an exec: its targets are forgotten, now or with the next steps.
+func (p *targetProjection) reduce(e events.ExecReduced) error {
+	x, err := p.exec(e.ExecID)
+	if err != nil {
+		return err
+	}
+	p.forget(x)
+	if !x.row.live {
+		x.row.row = totalsRow{execID: e.ExecID, initiatedAt: e.InitiatedAt, kept: targetsForgotten}
+		x.row.live = true
+	}
+	return p.say(e.ExecID, e.Totals)
+}
+
+// forget lets what there is of the exec be forgotten with the next steps, whatever its age.
+func (p *targetProjection) forget(x *execTargets) {
+	if x.row.live {
+		x.row.row.kept = targetsDue
+		p.totals.put(x.row)
+		p.db.forgotten = time.Time{}
+	}
+}
+
 // plan makes targets of the plan's endpoints. One that spoke before it was planned keeps its state.
 func (p *targetProjection) plan(e events.ExecPlanned, f *fact) error {
 	x, err := p.exec(e.ExecID)
 	if err != nil {
 		return err
+	}
+	if !p.keeps(x, f) {
+		p.forget(x) // a plan that comes so late makes waves
+		return nil
 	}
 	if err := p.complete(x); err != nil {
 		return err
@@ -179,14 +269,14 @@ func (p *targetProjection) dispatch(e events.WaveDispatched, f *fact) error {
 		return t.Send(f.seq, f.at)
 	}
 	x, err := p.exec(e.ExecID)
-	if err != nil {
+	if err != nil || !p.keeps(x, f) {
 		return err
 	}
 	if e.From == 0 && e.To == 0 {
 		if !x.complete && len(x.targets) == 0 {
 			return p.sendWave(x, e.Wave, f)
 		}
-		return p.each(e.ExecID, send)
+		return p.each(e.ExecID, f, send)
 	}
 	part, err := p.part(x, e)
 	if err != nil {
@@ -246,13 +336,13 @@ func (p *targetProjection) part(x *execTargets, e events.WaveDispatched) ([]stri
 }
 
 func (p *targetProjection) stop(execID, reason string, f *fact) error {
-	return p.each(execID, func(t events.Target) (events.Target, bool) { return t.Stop(reason, f.seq, f.at) })
+	return p.each(execID, f, func(t events.Target) (events.Target, bool) { return t.Stop(reason, f.seq, f.at) })
 }
 
 // each changes all targets of an exec.
-func (p *targetProjection) each(execID string, change func(events.Target) (events.Target, bool)) error {
+func (p *targetProjection) each(execID string, f *fact, change func(events.Target) (events.Target, bool)) error {
 	x, err := p.exec(execID)
-	if err != nil {
+	if err != nil || !p.keeps(x, f) {
 		return err
 	}
 	if err := p.complete(x); err != nil {
@@ -370,7 +460,7 @@ func (p *targetProjection) Flush() error {
 		if err != nil {
 			return fmt.Errorf("encode totals of exec %s: %w", x.execID, err)
 		}
-		x.row.row.execID, x.row.row.totals = x.execID, string(totals)
+		x.row.row.totals = string(totals)
 		p.totals.put(x.row)
 	}
 	if err := inserted.flush(); err != nil {
@@ -436,6 +526,50 @@ func (p *targetProjection) flushPlaces(x *execTargets) error {
 		}
 	}
 	return inserted.flush()
+}
+
+// Targets are forgotten exec by exec, and waves with them; then what the log's last fact said takes the place of the count.
+var (
+	forgetReducedTargets = forgetting{
+		due:     fmt.Sprintf("SELECT 1 FROM target_totals INDEXED BY target_totals_due WHERE kept = %d AND ? IS NOT NULL", targetsDue),
+		horizon: events.Retain.HistoryAt,
+		remove: func(d *database, _ time.Time, limit int) (int, error) {
+			return d.forgetTargets(fmt.Sprintf("SELECT exec_id FROM target_totals INDEXED BY target_totals_due WHERE kept = %d LIMIT 1", targetsDue), limit)
+		},
+	}
+	forgetTargets = forgetting{
+		due:     fmt.Sprintf("SELECT 1 FROM target_totals INDEXED BY target_totals_kept WHERE kept = %d AND initiated_at < ?", targetsKept),
+		horizon: events.Retain.HistoryAt,
+		remove: func(d *database, horizon time.Time, limit int) (int, error) {
+			return d.forgetTargets(fmt.Sprintf("SELECT exec_id FROM target_totals INDEXED BY target_totals_kept WHERE kept = %d AND initiated_at < ? LIMIT 1",
+				targetsKept), limit, toNanos(horizon))
+		},
+	}
+)
+
+// forgetTargets forgets those of the exec that a query finds, and of the next one, until there is none or enough is removed.
+func (d *database) forgetTargets(next string, limit int, args ...any) (removed int, err error) {
+	for removed < limit {
+		var execID string
+		if err := scanOne(context.Background(), d.conn, next, []any{&execID}, args...); err != nil || execID == "" {
+			return removed, err
+		}
+		for _, r := range []*relation{&targets, &targetPlaces, &waves} {
+			n, err := d.removeSome(r, execID, limit-removed)
+			if err != nil {
+				return removed, err
+			}
+			if removed += n; removed >= limit {
+				return removed, nil
+			}
+		}
+		_, err := d.conn.ExecContext(context.Background(), "UPDATE target_totals SET kept = ?, totals = said, heard = 0 WHERE exec_id = ?", targetsForgotten, execID)
+		if err != nil {
+			return removed, fmt.Errorf("forget targets of exec %s: %w", execID, err)
+		}
+		removed++
+	}
+	return removed, nil
 }
 
 // TargetFilter names the targets of one exec.

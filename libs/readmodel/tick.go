@@ -32,7 +32,10 @@ var ticks = relation{
 		"event_id TEXT", "schedule_id TEXT", "schedule_sequence INTEGER", "outcome TEXT", "reason TEXT",
 		"from_at INTEGER", "to_at INTEGER", "count INTEGER", "exec_id TEXT", "sequence INTEGER", "at INTEGER",
 	},
-	indexes: []string{"CREATE INDEX ticks_schedule ON ticks (schedule_id, sequence)"},
+	indexes: []string{
+		"CREATE INDEX ticks_schedule ON ticks (schedule_id, sequence)",
+		"CREATE INDEX ticks_stored ON ticks (at)",
+	},
 }
 
 func (t *Tick) fields() []any {
@@ -67,6 +70,14 @@ func (p tickProjection) Apply(f *fact) error {
 }
 
 func (p tickProjection) Flush() error { return p.flush() }
+
+var forgetTicks = forgetting{
+	due:     "SELECT 1 FROM ticks WHERE at < ?",
+	horizon: events.Retain.LedgerAt,
+	remove: func(d *database, horizon time.Time, limit int) (int, error) {
+		return d.removeOld("DELETE FROM ticks WHERE event_id IN (SELECT event_id FROM ticks WHERE at < ? ORDER BY at LIMIT ?)", horizon, limit)
+	},
+}
 
 func scanTick(scan func(...any) error) (t Tick, err error) { return t, scan(t.fields()...) }
 

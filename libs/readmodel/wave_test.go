@@ -80,7 +80,7 @@ func TestWaves(t *testing.T) {
 	e = execution()
 	require.Equal(t, StatusRunning, e.Status)
 	require.Zero(t, e.EndedSequence, "what runs goes on")
-	require.Equal(t, Stop{By: events.OutcomeHalted, Actor: "service:scheduler", At: e.Stop.At, Sequence: uint64(len(j.messages))}, e.Stop)
+	require.Equal(t, events.ExecStop{By: events.OutcomeHalted, Actor: "service:scheduler", At: e.Stop.At, Sequence: uint64(len(j.messages))}, e.Stop)
 	j.append(events.ExecCancelled{ExecID: "e1"}, "user:op")
 	require.Equal(t, events.OutcomeHalted, execution().Stop.By, "the first one counts")
 	j.append(events.ExecKilled{ExecID: "e1", Reason: "fills the disk"}, "user:op")
@@ -124,14 +124,14 @@ func TestWaveState(t *testing.T) {
 		{"nobody to wait for, somebody is away", of(sent, "", events.StateWaiting), Execution{}, WaveSent},
 		{"nobody to wait for, all have answered", of(sent, "", events.StateSucceeded), Execution{}, WaveDone},
 		{"nobody in it", Wave{ReleasedAt: begin, DispatchedAt: begin}, Execution{}, WaveDone},
-		{"out before the stop", of(sent, events.StateRunning, ""), Execution{Stop: Stop{By: events.OutcomeCancelled}}, WaveSent},
-		{"expired before it went out", Wave{Size: 1}, Execution{ExpiredAt: begin}, WaveStopped},
-		{"whom it waited for have answered, others were not out", of(parts, events.StateFailed, events.StateWaiting), Execution{ExpiredAt: begin}, WaveDone},
-		{"whom it waited for have answered, others are still to come", of(parts, events.StateFailed, events.StateWaiting), Execution{ClosedAt: begin}, WaveReleasing},
+		{"out before the stop", of(sent, events.StateRunning, ""), Execution{ExecSummary: events.ExecSummary{Stop: events.ExecStop{By: events.OutcomeCancelled}}}, WaveSent},
+		{"expired before it went out", Wave{Size: 1}, Execution{ExecSummary: events.ExecSummary{ExpiredAt: begin}}, WaveStopped},
+		{"whom it waited for have answered, others were not out", of(parts, events.StateFailed, events.StateWaiting), Execution{ExecSummary: events.ExecSummary{ExpiredAt: begin}}, WaveDone},
+		{"whom it waited for have answered, others are still to come", of(parts, events.StateFailed, events.StateWaiting), Execution{ExecSummary: events.ExecSummary{ClosedAt: begin}}, WaveReleasing},
 		{"expired in the middle of its parts", Wave{Size: 2, Released: 1, Dispatched: 1, ReleasedAt: begin, DispatchedAt: begin, Totals: events.Totals{
-			Expected: map[events.TargetState]int{events.StateExpired: 2}}}, Execution{ExpiredAt: begin}, WaveStopped},
+			Expected: map[events.TargetState]int{events.StateExpired: 2}}}, Execution{ExecSummary: events.ExecSummary{ExpiredAt: begin}}, WaveStopped},
 		{"a pause does not hold what an operator advanced", Wave{Size: 2, Pause: true, Advance: Advance{At: begin}}, Execution{Paused: true}, WavePending},
-		{"halted in the middle of its parts", of(parts, events.StateExpired, ""), Execution{ClosedAt: begin, Stop: Stop{By: events.OutcomeHalted}}, WaveStopped},
+		{"halted in the middle of its parts", of(parts, events.StateExpired, ""), Execution{ExecSummary: events.ExecSummary{ClosedAt: begin, Stop: events.ExecStop{By: events.OutcomeHalted}}}, WaveStopped},
 		{"a pause does not hold what is being stored", Wave{Size: 2, Released: 2, ReleasedAt: begin}, Execution{Paused: true}, WaveReleasing},
 	} {
 		require.Equal(t, x.want, x.wave.State(&x.exec), x.what)

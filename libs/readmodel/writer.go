@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+
+	"kanade/libs/events"
 )
 
 // Writer applies messages to one file of a slot. It may be used by many goroutines; batches are applied one at a time.
@@ -22,9 +24,9 @@ type Writer struct {
 }
 
 // OpenWriter claims the first free slot under dir, continues its file, or makes one, and serves it at once: for whoever
-// feeds a model without rebuilding it. Close frees the slot.
+// feeds a model without rebuilding it. It forgets nothing. Close frees the slot.
 func OpenWriter(ctx context.Context, dir string) (*Writer, error) {
-	slot, err := ClaimSlot(dir)
+	slot, err := ClaimSlot(dir, events.Retain{})
 	if err != nil {
 		return nil, fmt.Errorf("open read model %s: %w", dir, err)
 	}
@@ -42,13 +44,13 @@ func OpenWriter(ctx context.Context, dir string) (*Writer, error) {
 // open opens a file of the slot, or makes it.
 func (s *Slot) open(ctx context.Context, path string) (*Writer, error) {
 	w := &Writer{path: path}
-	if err := w.open(ctx); err != nil {
+	if err := w.open(ctx, s.retain); err != nil {
 		return nil, errors.Join(fmt.Errorf("open read model %s: %w", path, err), w.Close())
 	}
 	return w, nil
 }
 
-func (w *Writer) open(ctx context.Context) (err error) {
+func (w *Writer) open(ctx context.Context, retain events.Retain) (err error) {
 	if w.pool, err = sql.Open("sqlite", dsn(w.path, writerParams)); err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func (w *Writer) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	w.db = &database{conn: conn, stmts: map[statement]*sql.Stmt{}}
+	w.db = &database{conn: conn, stmts: map[statement]*sql.Stmt{}, retain: retain}
 	var made int
 	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&made); err != nil {
 		return err

@@ -112,12 +112,16 @@ func (p *projector) compare(ctx context.Context, live, w *readmodel.Writer, r *e
 			return err
 		}
 	}
-	is, err := viewFrom(ctx, live.Path(), replay.position())
+	retain := p.config.Limits.OrDefault().Kept()
+	is, err := viewFrom(ctx, live.Path(), replay.position(), retain)
 	if err != nil {
 		return err
 	}
 	defer is.Close()
 	if err := replay.upTo(ctx, is.Sequence); err != nil {
+		return err
+	}
+	if err := w.ForgetAll(ctx); err != nil {
 		return err
 	}
 	should, err := readmodel.OpenView(ctx, w.Path())
@@ -140,14 +144,21 @@ func (p *projector) compare(ctx context.Context, live, w *readmodel.Writer, r *e
 	return err
 }
 
-// viewFrom looks at a file as soon as it has applied a message.
-func viewFrom(ctx context.Context, path string, sequence uint64) (*readmodel.View, error) {
+// viewFrom looks at a file as soon as it has applied a message and has nothing left to forget.
+func viewFrom(ctx context.Context, path string, sequence uint64, retain events.Retain) (*readmodel.View, error) {
 	for {
 		v, err := readmodel.OpenView(ctx, path)
-		if err != nil || v.Sequence >= sequence {
-			return v, err
+		if err != nil {
+			return nil, err
 		}
-		if err := v.Close(); err != nil {
+		ready := v.Sequence >= sequence
+		if ready {
+			ready, err = v.Forgotten(ctx, retain)
+		}
+		if ready && err == nil {
+			return v, nil
+		}
+		if err := errors.Join(err, v.Close()); err != nil {
 			return nil, err
 		}
 		if pause(ctx, pollEvery); ctx.Err() != nil {

@@ -148,8 +148,9 @@ func (f *feed) position() uint64 {
 	return f.applied
 }
 
-// writeAll writes batches until there are no more. While none waits, it makes outputs searchable, step by step. When the
-// file turns out to be damaged, which is the error, it asks for an end by stop and passes over the rest.
+// writeAll writes batches until there are no more, with a step of forgetting behind each of them. While none waits, it
+// forgets and makes outputs searchable, step by step. When the file turns out to be damaged, which is the error, it asks for
+// an end by stop and passes over the rest.
 func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) (damaged error) {
 	for idle := f.stream == events.StreamLog; ; {
 		var b batch
@@ -158,7 +159,7 @@ func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) 
 			select {
 			case b, more = <-batches:
 			default:
-				idle = f.writeWords(ctx)
+				idle = f.forget(ctx) || f.writeWords(ctx)
 				continue
 			}
 		} else {
@@ -171,8 +172,19 @@ func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) 
 			damaged = err
 			stop()
 		}
-		idle = f.stream == events.StreamLog && damaged == nil
+		if idle = f.stream == events.StreamLog && damaged == nil; idle {
+			f.forget(ctx)
+		}
 	}
+}
+
+// forget reports whether there is more to do. What the disk refuses is tried again after the next batch.
+func (f *feed) forget(ctx context.Context) bool {
+	more, err := f.writer.Forget(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.logger.Warn("can't forget what is too old; trying again after the next messages", "error", err)
+	}
+	return more && err == nil
 }
 
 // writeWords reports whether there is more to do. What the disk refuses is tried again after the next batch.

@@ -98,7 +98,7 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 	if listener != nil {
 		defer listener.Close()
 	}
-	slot, err := readmodel.ClaimSlot(c.ReadModelDir)
+	slot, err := readmodel.ClaimSlot(c.ReadModelDir, c.Limits.OrDefault().Kept())
 	if err != nil {
 		return fmt.Errorf("start projector: %w", err)
 	}
