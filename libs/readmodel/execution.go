@@ -36,6 +36,8 @@ type Execution struct {
 	Totals events.Totals
 	// Released is how many waves have gone out, in whole or in part; 0 once they are forgotten.
 	Released int
+	// Forgotten: it is older than the history, and its waves and targets are no more. Totals are those of its last fact.
+	Forgotten bool
 	// SuccessCount, FailureCount and SkipCount count targets, unplanned ones included. Failed, timed out, killed and
 	// unknown runs are failures; a skip is neither, nor is silence.
 	SuccessCount, FailureCount, SkipCount int
@@ -153,13 +155,13 @@ const statusOfExecution = `CASE WHEN e.closed_at <> 0 THEN 'completed' WHEN e.ex
 // selectExecutions goes by an index ("INDEXED BY name"), or as the database chooses (empty).
 func selectExecutions(by string) string {
 	return "SELECT " + executions.list("e") + ", " + statusOfExecution + ", COALESCE(t.totals, '{}')" +
-		", (SELECT COUNT(*) FROM waves w WHERE w.exec_id = e.exec_id AND w.released_at <> 0)" +
+		", (SELECT COUNT(*) FROM waves w WHERE w.exec_id = e.exec_id AND w.released_at <> 0), COALESCE(t.kept, 1) <> 1" +
 		" FROM executions e " + by + " LEFT JOIN target_totals t ON t.exec_id = e.exec_id"
 }
 
 func scanExecution(scan func(...any) error) (e Execution, err error) {
 	var totals string
-	if err := scan(append(e.fields(), &e.Status, &totals, &e.Released)...); err != nil {
+	if err := scan(append(e.fields(), &e.Status, &totals, &e.Released, &e.Forgotten)...); err != nil {
 		return e, err
 	}
 	if err := json.Unmarshal([]byte(totals), &e.Totals); err != nil {

@@ -20,6 +20,7 @@ type journal struct {
 	t        require.TestingT
 	messages []Message
 	later    time.Duration // what has passed beside a millisecond a message
+	told     map[string]time.Time
 }
 
 func (j *journal) now() time.Time {
@@ -34,12 +35,16 @@ func (j *journal) store(subject string, h events.Header, body []byte) {
 }
 
 func (j *journal) append(p events.Payload, actor events.Actor) {
-	at := j.now()
 	body, err := json.Marshal(p)
 	require.NoError(j.t, err)
-	e, err := events.New(p, events.Meta{
-		ID: events.DeriveID(p.EventType(), string(body)), Source: "/kanade/test", Time: at, Actor: actor,
-	})
+	id := events.DeriveID(p.EventType(), string(body))
+	if j.told == nil {
+		j.told = map[string]time.Time{}
+	}
+	if _, again := j.told[id]; !again { // what is told twice is the same fact, of the same time
+		j.told[id] = j.now()
+	}
+	e, err := events.New(p, events.Meta{ID: id, Source: "/kanade/test", Time: j.told[id], Actor: actor})
 	require.NoError(j.t, err)
 	h, body, err := e.Encode()
 	require.NoError(j.t, err)

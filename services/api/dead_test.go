@@ -55,7 +55,7 @@ func (s *system) parked(handler string, m bus.RawMsg) {
 }
 
 func startedBody(result string) []byte {
-	return fmt.Appendf(nil, `{"result_id":%q,"request_id":"q","exec_id":"e1","pc_id":"pc-02","started_at":"2026-01-01T00:00:00Z","manifest_id":"hello","version":"1"}`, result)
+	return fmt.Appendf(nil, `{"result_id":%q,"request_id":"q","exec_id":"e1","pc_id":"pc-02","started_at":"2100-01-01T00:00:00Z","manifest_id":"hello","version":"1"}`, result)
 }
 
 func TestDeadLetters(t *testing.T) {

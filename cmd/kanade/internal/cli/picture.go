@@ -45,6 +45,9 @@ func (p picture) print(w io.Writer, now time.Time, width int) error {
 	if e.Budget != nil {
 		p.budget(f)
 	}
+	if e.Forgotten {
+		f.row("endpoints", "forgotten: older than the history; the totals are the last ones")
+	}
 	f.row("expires", e.ExpiresAt)
 	f.row("log", e.Sequence)
 	if err := f.end(); err != nil {

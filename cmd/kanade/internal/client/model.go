@@ -203,6 +203,8 @@ type Execution struct {
 	RetryOf string `json:"retry_of"`
 	// EndedSequence is that of the fact that ended it; 0 while it goes on.
 	EndedSequence uint64 `json:"ended_sequence"`
+	// Forgotten: its waves, targets and results are older than the history and no more.
+	Forgotten bool `json:"forgotten"`
 	// Budget is that of its plan; nil before the plan, in lists, and where the API can't read it.
 	Budget *Budget `json:"budget"`
 }

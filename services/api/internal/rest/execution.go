@@ -41,6 +41,8 @@ type execution struct {
 	RetryOf  *string `json:"retry_of"`
 	// EndedSequence is that of the fact that closed it or let it expire; 0 before. A stop is no end.
 	EndedSequence uint64 `json:"ended_sequence"`
+	// Forgotten: it is older than the history. Its waves, targets and results are no more, its totals are the last ones.
+	Forgotten bool `json:"forgotten"`
 	// Budget is the plan's, in the document of one exec only; absent before the plan and while the broker is away.
 	Budget *budget `json:"budget,omitempty"`
 }
@@ -76,6 +78,7 @@ func executionOf(e *readmodel.Execution) execution {
 		Actor:  e.Actor, ScheduleID: known(e.ScheduleID), JobSequence: e.JobSequence, JobHash: e.JobHash,
 		Sequence: e.Sequence, ExpiresAt: instant(e.ExpiresAt),
 		Waves: e.Waves, Released: e.Released, Paused: e.Paused, RetryOf: known(e.RetryOf), EndedSequence: e.EndedSequence,
+		Forgotten: e.Forgotten,
 	}
 	if x := e.Stop; x.By != "" {
 		answer.Stopped = &stop{x.By, x.Actor, x.Reason, instant(x.At), x.Sequence}
@@ -212,7 +215,9 @@ func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) e
 			}
 		}
 	}
-	total(w, n)
+	if !e.Forgotten {
+		total(w, n)
+	}
 	answer := make([]target, len(rows))
 	for i := range rows {
 		answer[i] = targetOf(&rows[i], &e)
