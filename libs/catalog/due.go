@@ -10,8 +10,9 @@ import (
 func (s *Schedule) Location(local *time.Location) (*time.Location, error) { return Zone(s.TZ, local) }
 
 // Next is the first nominal time after another of a schedule of the forms calendar and cron; false for the other forms,
-// when nothing is due any more, or not within nine years. Gates (enabled, active, window) are not looked at. The answer
-// is in UTC. See [Schedule.Due] for what happens at changes of the clock.
+// when nothing is due any more, or not within nine years. A schedule has no ticks outside of its active bounds; its other
+// gates are not looked at ([Schedule.Closed]). The answer is in UTC. See [Schedule.Due] for what happens at changes of the
+// clock.
 func (s *Schedule) Next(after time.Time, local *time.Location) (time.Time, bool) {
 	c, err := s.clock(local)
 	if err != nil {
@@ -54,10 +55,11 @@ func (s *Schedule) Due(after, until time.Time, local *time.Location) iter.Seq[ti
 	}
 }
 
-// clock is a spec in a zone.
+// clock is a spec in a zone, and the span in which it counts.
 type clock struct {
 	*spec
-	zone *time.Location
+	zone        *time.Location
+	from, until time.Time
 }
 
 func (s *Schedule) clock(local *time.Location) (clock, error) {
@@ -69,10 +71,23 @@ func (s *Schedule) clock(local *time.Location) (clock, error) {
 	if spec == nil && err == nil {
 		err = fmt.Errorf("%s has no due times", s.WhenText())
 	}
-	return clock{spec, zone}, err
+	from, until := s.Lasts(local)
+	return clock{spec, zone, from, until}, err
 }
 
 func (c clock) next(after time.Time) (time.Time, bool) {
+	if before := c.from.Add(-1); !c.from.IsZero() && after.Before(before) {
+		after = before
+	}
+	t, ok := c.nextEver(after)
+	if !ok || !c.until.IsZero() && !t.Before(c.until) {
+		return time.Time{}, false
+	}
+	return t, true
+}
+
+// nextEver is next without bounds.
+func (c clock) nextEver(after time.Time) (time.Time, bool) {
 	if c.interval {
 		return c.nextElapsed(after)
 	}

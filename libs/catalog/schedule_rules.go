@@ -1,9 +1,6 @@
 package catalog
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 func (s *Schedule) check(p *problems) {
 	p.id("id", s.ID)
@@ -55,6 +52,9 @@ func (w *When) check(p *problems) {
 	}
 	w.PerPC.check(p, "when.per_pc")
 	w.PerTarget.check(p, "when.per_target")
+	if w.PerTarget != nil && w.PerTarget.Word == OncePerVersion {
+		p.add(Invalid, "when.per_target", "expected once or a map with every: %s is for per_pc", OncePerVersion)
+	}
 	if w.Calendar != nil {
 		w.Calendar.check(p)
 	}
@@ -111,26 +111,18 @@ func (c *Constraints) check(p *problems, calendar *Calendar) {
 
 func (c *Constraints) checkWindow(p *problems, calendar *Calendar) {
 	const path = "constraints.window"
-	first, second, _ := strings.Cut(c.Window, "-")
-	start, errStart := time.Parse("15:04", first)
-	end, errEnd := time.Parse("15:04", second)
+	start, end, ok := parseWindow(c.Window)
 	switch {
-	case errStart != nil || errEnd != nil:
+	case !ok:
 		p.add(Invalid, path, "expected HH:MM-HH:MM, got %q", c.Window)
 		return
-	case start.Equal(end):
+	case start == end:
 		p.add(Invalid, path, "both ends are equal")
 		return
 	case calendar == nil:
 		return
 	}
-	at, _, ok := parseAt(calendar.At)
-	at = time.Date(start.Year(), start.Month(), start.Day(), at.Hour(), at.Minute(), 0, 0, time.UTC)
-	inside := !at.Before(start) && at.Before(end)
-	if end.Before(start) {
-		inside = !at.Before(start) || at.Before(end)
-	}
-	if ok && !inside {
+	if at, _, ok := parseAt(calendar.At); ok && !inWindow(at, start, end) {
 		p.add(Invalid, "when.calendar.at", "%s is outside of constraints.window %s: it would never run", calendar.At, c.Window)
 	}
 }

@@ -51,6 +51,7 @@ func TestScheduleRefusals(t *testing.T) {
 		{scheduled + everyone + "when: {}\n", Invalid, "when: exactly one of per_pc, per_target, calendar, cron must be set (line 4)"},
 		{when("per_pc: {every: often}"), Invalid, `when.per_pc.every: expected a duration like 30s, got "often" (line 4)`},
 		{when("per_target: {every: 0s}"), Invalid, "when.per_target.every: must be more than 0 (line 4)"},
+		{when("per_target: once_per_version"), Invalid, "when.per_target: expected once or a map with every: once_per_version is for per_pc (line 4)"},
 		{when("cron: '* * * *'"), Invalid, `when.cron: expected 5 fields, or 6 with seconds first, got 4 in "* * * *" (line 4)`},
 		{when("cron: '@daily'"), Invalid, `when.cron: expected 5 fields, or 6 with seconds first, got 1 in "@daily" (line 4)`},
 		{when("cron: 'TZ=UTC * * * * *'"), Invalid, "when.cron: not a cron expression: failed to parse int from \"tz=utc\": strconv.Atoi: parsing \"tz=utc\": invalid syntax (line 4)"},
@@ -125,7 +126,7 @@ func TestStoredDocumentsOfALaterVersionAreRead(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Enabled)
 	require.Equal(t, "never", s.WhenText())
-	require.EqualError(t, s.Unsupported(), "when: not supported yet (only per_pc, calendar and cron); runs_on: not supported yet (only backend)")
+	require.EqualError(t, s.Unsupported(), "when: not supported yet (only per_pc, per_target, calendar and cron); runs_on: not supported yet (only backend or agent)")
 	_, ok := s.Next(time.Unix(0, 0), time.UTC)
 	require.False(t, ok)
 

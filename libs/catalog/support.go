@@ -37,28 +37,13 @@ func (m *Manifest) Unsupported() error {
 // Unsupported names the keys of the schedule that are not carried out yet; see [Manifest.Unsupported].
 func (s *Schedule) Unsupported() error {
 	var g gate
-	s.When.support(&g)
-	g.refuse(s.Active != nil && *s.Active != Active{}, "active", "")
-	if c := s.Constraints; c != nil {
-		g.refuse(c.Window != "", "constraints.window", "")
-		g.refuse(c.MaxConcurrent != nil, "constraints.max_concurrent", "")
-		g.refuse(len(c.SkipDates) > 0, "constraints.skip_dates", "")
-	}
-	g.refuse(s.StartingDeadline != nil, "starting_deadline", "")
-	g.refuse(s.RunsOn != Backend, "runs_on", "backend")
-	g.refuse(s.CatchUpPolicy() != CatchUpLast, "catch_up", "last")
-	g.refuse(s.OverlapPolicy() != OverlapSkip, "overlap", "skip")
-	g.refuse(len(s.Calendars) > 0, "calendars", "")
+	w := &s.When
+	g.refuse(w.PerPC == nil && w.PerTarget == nil && w.Calendar == nil && w.Cron == "", "when", "per_pc, per_target, calendar and cron")
+	known := func(c *Cadence, words ...string) bool { return c == nil || c.Word == "" || slices.Contains(words, c.Word) }
+	g.refuse(!known(w.PerPC, Once, OncePerVersion), "when.per_pc", "once, once_per_version or every")
+	g.refuse(!known(w.PerTarget, Once), "when.per_target", "once or every")
+	g.refuse(!slices.Contains(s.RunsOn.words(), string(s.RunsOn)), "runs_on", either(s.RunsOn.words()))
+	g.refuse(!slices.Contains(s.CatchUp.words(), string(s.CatchUpPolicy())), "catch_up", either(s.CatchUp.words()))
+	g.refuse(!slices.Contains(s.Overlap.words(), string(s.OverlapPolicy())), "overlap", either(s.Overlap.words()))
 	return g.err()
-}
-
-func (w *When) support(g *gate) {
-	g.refuse(w.PerTarget != nil, "when.per_target", "")
-	g.refuse(w.PerPC != nil && w.PerPC.Word != "", "when.per_pc", "every")
-	if w.Calendar != nil {
-		_, date, _ := parseAt(w.Calendar.At)
-		g.refuse(date, "when.calendar.at", "a time of day")
-	}
-	none := w.PerPC == nil && w.PerTarget == nil && w.Calendar == nil && w.Cron == ""
-	g.refuse(none, "when", "per_pc, calendar and cron")
 }

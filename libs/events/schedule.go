@@ -45,6 +45,11 @@ const (
 	TickReasonFrozen       = "frozen"
 	TickReasonJobUnfit     = "job_unfit"
 	TickReasonScriptObject = "script_object"
+	// The gates of the schedule: its window, its skip dates, a named calendar. Limit: as many of its runs are open as may be.
+	TickReasonWindow   = "outside_window"
+	TickReasonSkipDate = "skip_date"
+	TickReasonCalendar = "calendar"
+	TickReasonLimit    = "limit"
 )
 
 // ScheduleTicked is one nominal tick, or a run of consecutive ones with the same outcome and no exec.
