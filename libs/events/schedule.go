@@ -70,7 +70,7 @@ type ScheduleTicked struct {
 func (ScheduleTicked) EventType() string     { return "kanade.schedule.ticked.v1" }
 func (p ScheduleTicked) AggregateID() string { return p.ID }
 
-// Progress is what a schedule remembers of one endpoint.
+// Progress is what a schedule remembers of one endpoint, or with an empty PCID of its whole target.
 type Progress struct {
 	PCID string `json:"pc_id"`
 	// ExecID is the endpoint's open run by this schedule; empty when none is open.
@@ -79,6 +79,8 @@ type Progress struct {
 	Fired *time.Time `json:"fired,omitempty"`
 	// Succeeded is the nominal time of its last fire that succeeded.
 	Succeeded *time.Time `json:"succeeded,omitempty"`
+	// Version is the job's version that succeeded then.
+	Version string `json:"version,omitempty"`
 	// Failures counts the fires since then that did not succeed.
 	Failures int `json:"failures,omitempty"`
 	// NotBefore is when it may be fired again after a failure.
@@ -102,6 +104,6 @@ var (
 		ID: "nightly", ScheduleSequence: 12, Outcome: TickCaughtUp, Reason: TickReasonLate, From: sampleTime, To: sampleTime, Count: 1, Exec: &sampleExecRequested,
 	}
 	sampleScheduleProgressed = ScheduleProgressed{ID: "nightly", Changes: []Progress{{
-		PCID: "pc-01", ExecID: "ed70b3bc-5ac5-4c70-a90d-b319c4557e8e", Fired: &sampleTime, Succeeded: &sampleTime, Failures: 1, NotBefore: &sampleTime,
+		PCID: "pc-01", ExecID: "ed70b3bc-5ac5-4c70-a90d-b319c4557e8e", Fired: &sampleTime, Succeeded: &sampleTime, Version: "1.0.0", Failures: 1, NotBefore: &sampleTime,
 	}}}
 )

@@ -93,5 +93,7 @@ var registry = []TypeInfo{
 	typeOf("api", "Somebody asked for the read model's copies to be held against the log, or to be built anew from it.", sampleCheckRequested),
 	typeOf("projector", "One copy of the read model was held against the log: what differed, and whether it was replaced.", sampleChecked),
 	typeOf("scheduler", "What holds for the whole installation: the zone that `local` means.", sampleInstallationSaved),
+	typeOf("api", "A named calendar is stored; schedules that name it leave its days out, or keep to them.", sampleCalendarSaved),
+	typeOf("api", "The named calendar is gone.", sampleCalendarDeleted),
 	typeOf("scheduler", "A day has begun, in UTC: the log's time goes on while nobody does anything.", sampleClockTicked),
 }

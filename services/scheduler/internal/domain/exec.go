@@ -14,6 +14,7 @@ type Exec struct {
 	ID         string    `json:"id"`
 	ScheduleID string    `json:"schedule_id,omitempty"`
 	Nominal    time.Time `json:"nominal,omitzero"`
+	Version    string    `json:"version,omitempty"`
 	// LastSeq is the last sequence of the exec's aggregate: what an append expects.
 	LastSeq uint64 `json:"last_seq"`
 	// TraceParent is the W3C trace context of the aggregate's last fact, in which the next one goes on; empty without.
@@ -83,6 +84,15 @@ func (x *Exec) Busy() bool {
 	return false
 }
 
+// open counts the endpoints that have a command of it, or may have, and have not answered.
+func (x *Exec) open() int {
+	n := 0
+	for _, state := range []events.TargetState{events.StateSent, events.StateReceived, events.StateRunning} {
+		n += x.Totals.Expected[state] + x.Totals.Others[state]
+	}
+	return n
+}
+
 // set puts a target into its new state and keeps the totals, and what its wave counts, equal to the targets.
 func (x *Exec) set(pc string, t events.Target) {
 	if old, ok := x.Targets[pc]; ok {
@@ -110,7 +120,7 @@ func (x *Exec) count(t events.Target, n int) {
 }
 
 func (x *Exec) request(p events.ExecRequested) {
-	x.ScheduleID = p.ScheduleID
+	x.ScheduleID, x.Version = p.ScheduleID, p.Version
 	if p.Nominal != nil {
 		x.Nominal = *p.Nominal
 	}

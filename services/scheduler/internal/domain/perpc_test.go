@@ -36,7 +36,7 @@ func (h *interval) hear(at time.Time, pcs ...string) {
 }
 
 func (h *interval) due(minute time.Time) []string {
-	return domain.DuePCs(h.schedule(), h.state.Fleet, minute, minute)
+	return domain.DuePCs(h.schedule(), h.state.Fleet, h.state.Jobs, minute, h.state.Present(h.schedule(), minute))
 }
 
 // fire stores the tick of a minute and its exec.
@@ -67,14 +67,14 @@ func (h *interval) progress() {
 func TestInterval(t *testing.T) {
 	h := newInterval(t, "a", "b")
 	first := start.Add(5 * time.Minute)
-	_, ok := domain.NextMinute(h.schedule(), h.state.Fleet, first)
+	_, ok := domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), first))
 	require.False(t, ok, "nobody is alive")
 	h.hear(first, "a")
 	require.Equal(t, []string{"a"}, h.due(first))
-	next, ok := domain.NextMinute(h.schedule(), h.state.Fleet, first)
+	next, ok := domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), first))
 	require.True(t, ok)
 	require.Equal(t, first.Add(time.Minute), next, "always a later minute")
-	next, _ = domain.NextMinute(h.schedule(), h.state.Fleet, first.Add(-time.Nanosecond))
+	next, _ = domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), first.Add(-time.Nanosecond)))
 	require.Equal(t, first, next)
 
 	exec := h.fire(first, "a")
@@ -82,7 +82,7 @@ func TestInterval(t *testing.T) {
 	h.hear(first.Add(time.Minute), "a")
 	require.Empty(t, h.due(first), "that minute is in the ledger")
 	require.Empty(t, h.due(first.Add(time.Minute)), "a run is open")
-	_, ok = domain.NextMinute(h.schedule(), h.state.Fleet, first)
+	_, ok = domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), first))
 	require.False(t, ok)
 
 	h.finish(exec, "a", events.StateSucceeded)
@@ -91,11 +91,11 @@ func TestInterval(t *testing.T) {
 	h.progress()
 	require.Empty(t, h.schedule().Pending)
 	h.reload()
-	next, ok = domain.NextMinute(h.schedule(), h.state.Fleet, first.Add(time.Minute))
+	next, ok = domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), first.Add(time.Minute)))
 	require.True(t, ok)
 	require.Equal(t, first.Add(10*time.Minute), next, "an interval after the nominal time of the success")
 	h.hear(first.Add(10*time.Minute), "a", "b")
-	require.Empty(t, domain.DuePCs(h.schedule(), h.state.Fleet, first.Add(9*time.Minute), first.Add(9*time.Minute))[1:], "only b, which was never fired")
+	require.Empty(t, h.due(first.Add(9*time.Minute))[1:], "only b, which was never fired")
 	require.Equal(t, []string{"a", "b"}, h.due(first.Add(10*time.Minute)))
 }
 
@@ -110,7 +110,7 @@ func TestIntervalBacksOff(t *testing.T) {
 		h.progress()
 		require.Equal(t, failures, h.schedule().Progress["a"].Failures)
 		h.hear(h.now, "a")
-		next, ok := domain.NextMinute(h.schedule(), h.state.Fleet, h.now)
+		next, ok := domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), h.now))
 		require.True(t, ok)
 		wait := domain.Backoff(failures)
 		require.False(t, next.Before(h.now.Add(wait-2*time.Second)))
@@ -194,7 +194,7 @@ func TestIntervalGates(t *testing.T) {
 	h.hear(minute, "a", "b")
 	h.add(scheduleSaved(t, "when: {per_pc: {every: 10m}}\nenabled: false"))
 	require.Empty(t, h.due(minute))
-	_, ok := domain.NextMinute(h.schedule(), h.state.Fleet, minute)
+	_, ok := domain.NextMinute(h.schedule(), h.state.Fleet, h.state.Jobs, h.state.Present(h.schedule(), minute))
 	require.False(t, ok)
 	s, err := catalog.ParseSchedule([]byte("id: s\njob_id: job\ntarget: {groups: [g]}\nwhen: {per_pc: {every: 10m}}"), catalog.YAML)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -32,7 +33,7 @@ func (v *Version) parse() {
 
 // next is the version's first tick after the mark.
 func (v *Version) next(mark time.Time, local *time.Location) (time.Time, bool) {
-	if v.spec == nil {
+	if v.spec == nil || v.spec.RunsOn == catalog.Agent {
 		return time.Time{}, false
 	}
 	at, ok := v.spec.Next(later(mark, v.At), local)
@@ -48,7 +49,9 @@ type Schedule struct {
 	Versions []Version `json:"versions,omitempty"`
 	// Mark is the nominal time up to which every tick is in the ledger.
 	Mark time.Time `json:"mark"`
-	// Progress is what an interval remembers of each endpoint.
+	// Held counts the ticks in a row that an interval could not fire (its job is gone or unfit).
+	Held int `json:"held,omitempty"`
+	// Progress is what an interval remembers of each endpoint, or under the empty id of its whole target.
 	Progress map[string]events.Progress `json:"progress,omitempty"`
 	// Pending are changes of Progress that the log does not hold yet.
 	Pending map[string]events.Progress `json:"pending,omitempty"`
@@ -62,14 +65,79 @@ func (s *Schedule) Current() *Version {
 	return nil
 }
 
-// interval reports the current version and its interval when it fires endpoint by endpoint.
-func (s *Schedule) interval() (*Version, time.Duration, bool) {
+// interval is how a version fires that goes by what its endpoints have done.
+type interval struct {
+	*Version
+	// whole: the target fires as one (per_target).
+	whole bool
+	// every is the time from a success to the next fire; 0: there is none, or with perVersion none of the same version.
+	every      time.Duration
+	perVersion bool
+}
+
+// interval is how the current version fires; false when it has due times, is disabled, or is the agents' own.
+func (s *Schedule) interval() (interval, bool) {
 	v := s.Current()
-	if v == nil || v.spec == nil || v.spec.When.PerPC == nil || !v.spec.Enabled {
-		return nil, 0, false
+	if v == nil || v.spec == nil || !v.spec.Enabled || v.spec.RunsOn == catalog.Agent {
+		return interval{}, false
 	}
-	every, ok := v.spec.Every()
-	return v, every, ok
+	x := interval{Version: v, whole: v.spec.When.PerTarget != nil}
+	c := v.spec.When.PerPC
+	if x.whole {
+		c = v.spec.When.PerTarget
+	}
+	if c == nil {
+		return interval{}, false
+	}
+	switch c.Word {
+	case catalog.Once:
+	case catalog.OncePerVersion:
+		x.perVersion = true
+	case "":
+		every, ok := v.spec.Every()
+		if !ok || every <= 0 {
+			return interval{}, false
+		}
+		x.every = every
+	default:
+		return interval{}, false
+	}
+	return x, true
+}
+
+// open counts the endpoints that have an open run by the schedule.
+func (s *Schedule) open() int {
+	n := 0
+	for _, p := range s.Progress {
+		if p.ExecID != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// Look is when the scheduler has to look at the schedule next: at a tick, or at a minute at which an endpoint is due. The
+// generation tells this look from others. False when nothing is due until something changes: also while a tick waits for
+// an earlier one to end (overlap: queue).
+func (s *Schedule) Look(fleet Fleet, jobs map[string]string, p Present) (at time.Time, generation string, ok bool) {
+	at, version, ok := NextTick(s, p.Local)
+	if ok && !at.After(p.Now) && p.Busy && s.queues() {
+		ok = false
+	}
+	if minute, due := NextMinute(s, fleet, jobs, p); due && (!ok || minute.Before(at)) {
+		at, version, ok = minute, s.Current().Seq, true
+	}
+	generation = fmt.Sprintf("%d-%d", version, at.UnixNano())
+	if ok && at.Before(p.Now.Add(-OnTime)) {
+		// Long past: it has waited for its turn, and its own timer has come and gone.
+		generation += fmt.Sprintf("-%d", p.Now.Unix()/int64(OnTime/time.Second))
+	}
+	return at, generation, ok
+}
+
+func (s *Schedule) queues() bool {
+	v := s.Current()
+	return v != nil && v.spec != nil && v.spec.OverlapPolicy() == catalog.OverlapQueue
 }
 
 // save begins a version.
@@ -107,13 +175,19 @@ func (s *Schedule) forget(local *time.Location) {
 	})
 }
 
-// ticked moves the mark; a fired interval opens a run on every endpoint it names.
+// ticked moves the mark; a fired interval opens a run on every endpoint it names, or on its target.
 func (s *Schedule) ticked(t events.ScheduleTicked, local *time.Location) {
 	s.Mark = later(s.Mark, t.To)
 	s.forget(local)
-	if _, _, ok := s.interval(); t.Exec == nil || !ok {
+	x, ok := s.interval()
+	if !ok {
 		return
 	}
+	if t.Exec == nil {
+		s.Held++
+		return
+	}
+	s.Held = 0
 	plan, err := catalog.ParsePlanDocument(t.Exec.Plan)
 	if err != nil {
 		return
@@ -121,12 +195,19 @@ func (s *Schedule) ticked(t events.ScheduleTicked, local *time.Location) {
 	if s.Progress == nil {
 		s.Progress = map[string]events.Progress{}
 	}
-	for _, pc := range plan.Target.PCs {
+	fired := plan.Target.PCs
+	if x.whole {
+		fired = []string{wholeTarget}
+	}
+	for _, pc := range fired {
 		p := s.Progress[pc]
 		p.PCID, p.ExecID, p.Fired = pc, t.Exec.ExecID, &t.To
 		s.Progress[pc] = p
 	}
 }
+
+// wholeTarget is the id of the target of a per_target schedule among those of endpoints.
+const wholeTarget = ""
 
 // progressed takes over what the log says of endpoints.
 func (s *Schedule) progressed(changes []events.Progress) {
@@ -145,7 +226,7 @@ func (s *Schedule) progressed(changes []events.Progress) {
 }
 
 func same(a, b events.Progress) bool {
-	return a.ExecID == b.ExecID && a.Failures == b.Failures && instant(a.Fired).Equal(instant(b.Fired)) &&
+	return a.ExecID == b.ExecID && a.Failures == b.Failures && a.Version == b.Version && instant(a.Fired).Equal(instant(b.Fired)) &&
 		instant(a.Succeeded).Equal(instant(b.Succeeded)) && instant(a.NotBefore).Equal(instant(b.NotBefore))
 }
 
@@ -157,15 +238,15 @@ func instant(t *time.Time) time.Time {
 	return *t
 }
 
-// settle notes that the run of an exec on an endpoint has ended.
-func (s *Schedule) settle(pc, execID string, succeeded bool, at time.Time) {
+// settle notes that the run of an exec of a version on an endpoint, or on the whole target, has ended.
+func (s *Schedule) settle(pc, execID, version string, succeeded bool, at time.Time) {
 	p, ok := s.Progress[pc]
 	if !ok || p.ExecID != execID {
 		return
 	}
 	p.ExecID = ""
 	if succeeded {
-		p.Succeeded, p.Failures, p.NotBefore = p.Fired, 0, nil
+		p.Succeeded, p.Version, p.Failures, p.NotBefore = p.Fired, version, 0, nil
 	} else {
 		p.Failures++
 		notBefore := at.Add(Backoff(p.Failures)).UTC()

@@ -3,9 +3,11 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"kanade/libs/catalog"
 	"kanade/libs/events"
 )
 
@@ -22,10 +24,15 @@ type State struct {
 	Zone string `json:"zone,omitempty"`
 	// Freeze of the fleet.
 	Freeze Freeze `json:"freeze,omitzero"`
+	// Jobs are the versions of the jobs that there are.
+	Jobs map[string]string `json:"jobs,omitempty"`
+	// Calendars are the documents of the named calendars.
+	Calendars map[string]json.RawMessage `json:"calendars,omitempty"`
 	// ZoneSeq is the last sequence of the installation's aggregate.
 	ZoneSeq uint64 `json:"zone_seq,omitempty"`
 
-	local *time.Location // of Zone
+	local     *time.Location // of Zone
+	calendars map[string]*catalog.DayCalendar
 
 	// Touched names what may have a next step since the last look: execs to close, schedules to arm or to progress.
 	Touched Touched `json:"-"`
@@ -66,14 +73,57 @@ func (s *State) setZone(name string) {
 	}
 }
 
-// BusyExec reports whether an exec of the schedule still runs somewhere.
-func (s *State) BusyExec(scheduleID string) bool {
-	for _, x := range s.Execs {
-		if x.ScheduleID == scheduleID && x.Busy() {
-			return true
+// Present is what ticks of a schedule are decided on at an instant.
+func (s *State) Present(x *Schedule, now time.Time) Present {
+	p := Present{Now: now, Gates: catalog.Gates{Local: s.local, Calendars: s.calendars}, Freeze: s.Freeze}
+	for _, e := range s.Execs {
+		if e.ScheduleID == x.ID {
+			p.Busy = p.Busy || e.Busy()
+			p.Open += e.open()
 		}
 	}
-	return false
+	return p
+}
+
+// BusyExecs are the ids of the execs of a schedule that still run somewhere, sorted.
+func (s *State) BusyExecs(scheduleID string) []string {
+	var busy []string
+	for id, x := range s.Execs {
+		if x.ScheduleID == scheduleID && x.Busy() {
+			busy = append(busy, id)
+		}
+	}
+	slices.Sort(busy)
+	return busy
+}
+
+func (s *State) setCalendar(id string, doc json.RawMessage) {
+	c, err := catalog.ParseDayCalendarDocument(doc)
+	if err != nil {
+		return
+	}
+	if s.calendars == nil {
+		s.calendars = map[string]*catalog.DayCalendar{}
+	}
+	s.calendars[id] = c
+}
+
+// touchCalendar asks for a look at the schedules that name a calendar.
+func (s *State) touchCalendar(calendar string) {
+	for id, x := range s.Schedules {
+		if v := x.Current(); v != nil && v.spec != nil && slices.Contains(v.spec.Calendars, calendar) {
+			s.Touched.Schedules[id] = struct{}{}
+		}
+	}
+}
+
+// touchJob asks for a look at the intervals that run a job.
+func (s *State) touchJob(job string) {
+	for id, x := range s.Schedules {
+		if i, ok := x.interval(); ok && i.spec.JobID == job {
+			s.Touched.Schedules[id] = struct{}{}
+		}
+	}
 }
 
 // Load reads a state back from the JSON it was saved as, and asks for a look at everything.
@@ -83,6 +133,9 @@ func Load(saved []byte) (*State, error) {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	s.setZone(s.Zone)
+	for id, doc := range s.Calendars {
+		s.setCalendar(id, doc)
+	}
 	for _, x := range s.Schedules {
 		for i := range x.Versions {
 			x.Versions[i].parse()
@@ -106,7 +159,7 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 		return nil
 	}
 	switch e.Aggregate() {
-	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig, events.AggregateFreeze:
+	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig, events.AggregateFreeze, events.AggregateJob:
 	default:
 		return nil
 	}
@@ -168,6 +221,25 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 		s.setZone(p.Zone)
 		s.ZoneSeq = seq
 		s.TouchAll()
+	case events.JobSaved:
+		if s.Jobs == nil {
+			s.Jobs = map[string]string{}
+		}
+		s.Jobs[p.ID] = p.Version
+		s.touchJob(p.ID)
+	case events.JobDeleted:
+		delete(s.Jobs, p.ID)
+	case events.CalendarSaved:
+		if s.Calendars == nil {
+			s.Calendars = map[string]json.RawMessage{}
+		}
+		s.Calendars[p.Calendar] = json.RawMessage(p.Document)
+		s.setCalendar(p.Calendar, s.Calendars[p.Calendar])
+		s.touchCalendar(p.Calendar)
+	case events.CalendarDeleted:
+		delete(s.Calendars, p.Calendar)
+		delete(s.calendars, p.Calendar)
+		s.touchCalendar(p.Calendar)
 	case events.FreezeSaved:
 		s.Freeze.Save(p, at)
 		s.touchIntervals()
@@ -202,7 +274,7 @@ func (s *State) schedule(id string, seq uint64) *Schedule {
 // touchIntervals asks for a look at the schedules that fire endpoint by endpoint: an endpoint has come or changed.
 func (s *State) touchIntervals() {
 	for id, x := range s.Schedules {
-		if _, _, ok := x.interval(); ok {
+		if _, ok := x.interval(); ok {
 			s.Touched.Schedules[id] = struct{}{}
 		}
 	}
@@ -265,11 +337,13 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		if x.Outcome == "" {
 			x.Outcome = p.Outcome
 		}
+		s.settleWhole(x, p.Totals, at)
 		x.shrink()
 	case events.ExecExpired:
 		for _, pc := range x.expire(seq, at) {
 			s.settle(x, pc, false, at)
 		}
+		s.settleWhole(x, p.Totals, at)
 		delete(s.Execs, id)
 	default:
 		return fmt.Errorf("apply %s of exec %s: no such fact", p.EventType(), id)
@@ -303,9 +377,14 @@ func (s *State) run(f events.RunFact, seq uint64, at time.Time) {
 	}
 }
 
+// settleWhole notes that the exec of a whole target has ended. It has succeeded when anybody has.
+func (s *State) settleWhole(x *Exec, totals events.Totals, at time.Time) {
+	s.settle(x, wholeTarget, totals.Expected[events.StateSucceeded]+totals.Others[events.StateSucceeded] > 0, at)
+}
+
 func (s *State) settle(x *Exec, pc string, succeeded bool, at time.Time) {
 	if schedule := s.Schedules[x.ScheduleID]; schedule != nil {
-		schedule.settle(pc, x.ID, succeeded, at)
+		schedule.settle(pc, x.ID, x.Version, succeeded, at)
 		s.Touched.Schedules[schedule.ID] = struct{}{}
 	}
 }

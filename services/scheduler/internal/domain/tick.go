@@ -26,64 +26,129 @@ type Tick struct {
 // Fires reports whether the tick makes an exec.
 func (t Tick) Fires() bool { return t.Outcome == events.TickFired || t.Outcome == events.TickCaughtUp }
 
-// Ticks decides the nominal ticks of a calendar or cron schedule in (mark, now]: all of them, or the first 50 000. Each
-// version of the schedule rules the ticks between its save and the next one. The newest tick is fired, when it is not
-// older than the catch-up window and the schedule is still there and enabled; the others before it are missed, those of
-// a disabled version, and those that fell into the freeze, skipped. busy says that runs of an earlier tick have not ended.
-func Ticks(s *Schedule, now time.Time, local *time.Location, freeze Freeze, busy bool) []Tick {
-	var ticks []Tick
-	var newest *Tick
-	seen := 0
-	for i := range s.Versions {
-		v, until := s.Versions[i], now
-		if v.spec == nil {
-			continue
-		}
-		if !v.Until.IsZero() && v.Until.Before(now) {
-			until = v.Until
-		}
-		for at := range v.spec.Due(later(s.Mark, v.At), until, local) {
-			if newest != nil {
-				ticks = extend(ticks, *newest)
-			}
-			if seen++; seen > tickLimit {
-				return ticks
-			}
-			newest = &Tick{Version: v, From: at, To: at, Count: 1}
-			newest.Outcome, newest.Reason = passed(v.spec, at, now, freeze.Held(at, local))
-		}
-	}
-	if newest == nil {
-		return nil
-	}
-	if v := s.Current(); newest.Reason == events.TickReasonSuperseded && v != nil && v.spec != nil && v.spec.Enabled {
-		newest.Outcome, newest.Reason = fire(newest.To, now, freeze.At(now, local), busy)
-	}
-	return extend(ticks, *newest)
+// Present is what ticks are decided on beside the schedule.
+type Present struct {
+	Now time.Time
+	// Gates are the installation's: its zone and its named calendars.
+	catalog.Gates
+	Freeze Freeze
+	// Busy: runs of an earlier tick have not ended. Open is how many endpoints have a command of the schedule, or may have,
+	// and have not answered.
+	Busy bool
+	Open int
 }
 
-// passed is how a tick ends that is not fired.
-func passed(spec *catalog.Schedule, at, now time.Time, frozen bool) (events.TickOutcome, string) {
+// Ticks decides the nominal ticks of a calendar or cron schedule in (mark, now]: all of them, or the first 50 000. Each
+// version of the schedule rules the ticks between its save and the next one. Those of a disabled version are skipped, and
+// so are those that fell into the freeze or on which a gate was closed; what is older than the catch-up window, or than the
+// starting deadline, is missed. Of the others, as long as the schedule is there and enabled, the newest is fired, or with
+// catch_up: all each of them, or with none the newest if it is on time; the rest is missed. What is fired late has to find
+// the gates open now, too. With overlap: queue, what is to be fired while an earlier one runs is left for later, with
+// whatever follows it.
+func Ticks(s *Schedule, p Present) []Tick {
+	found, more := passed(s, p)
+	var ticks []Tick
+	last := -1
+	for i := range found {
+		if found[i].Outcome == "" {
+			last = i
+		}
+	}
+	v := s.Current()
+	if v != nil && (v.spec == nil || !v.spec.Enabled) {
+		v = nil
+	}
+	for i, t := range found {
+		if t.Outcome == "" {
+			t.Outcome, t.Reason = events.TickMissed, events.TickReasonSuperseded
+			if v != nil && (v.spec.CatchUpPolicy() == catalog.CatchUpAll && v.spec.OverlapPolicy() != catalog.OverlapReplace || i == last && !more) {
+				if p.Busy && v.spec.OverlapPolicy() == catalog.OverlapQueue {
+					return ticks
+				}
+				t.Outcome, t.Reason = fire(v.spec, t.To, p)
+				p.Busy = p.Busy || t.Fires()
+			}
+		}
+		ticks = extend(ticks, t)
+	}
+	return ticks
+}
+
+// passed lists what is due. Outcome is empty where a tick may be fired; more tells that there are more than it lists.
+func passed(s *Schedule, p Present) (ticks []Tick, more bool) {
+	seen := 0
+	for i := range s.Versions {
+		v, until := s.Versions[i], p.Now
+		if v.spec == nil || v.spec.RunsOn == catalog.Agent {
+			continue
+		}
+		if !v.Until.IsZero() && v.Until.Before(p.Now) {
+			until = v.Until
+		}
+		for at := range v.spec.Due(later(s.Mark, v.At), until, p.Local) {
+			if seen++; seen > tickLimit {
+				return ticks, true
+			}
+			t := Tick{Version: v, From: at, To: at, Count: 1}
+			t.Outcome, t.Reason = withheld(v.spec, at, p)
+			if t.Outcome == "" {
+				ticks = append(ticks, t)
+			} else {
+				ticks = extend(ticks, t)
+			}
+		}
+	}
+	return ticks, false
+}
+
+// withheld is how a tick ends that can't be fired; empty when it can.
+func withheld(spec *catalog.Schedule, at time.Time, p Present) (events.TickOutcome, string) {
+	closed := spec.Closed(at, p.Gates)
 	switch {
 	case !spec.Enabled:
 		return events.TickSkipped, events.TickReasonDisabled
-	case frozen:
+	case p.Freeze.Held(at, p.Local):
 		return events.TickSkipped, events.TickReasonFrozen
-	case now.Sub(at) > spec.CatchUpLimit():
+	case closed != "":
+		return events.TickSkipped, closed
+	case p.Now.Sub(at) > startable(spec):
 		return events.TickMissed, events.TickReasonLate
 	default:
-		return events.TickMissed, events.TickReasonSuperseded
+		return "", ""
 	}
 }
 
-// fire is how the newest tick ends.
-func fire(at, now time.Time, frozen, busy bool) (events.TickOutcome, string) {
-	switch {
-	case frozen:
+// startable is how long after its time a tick may still be fired.
+func startable(spec *catalog.Schedule) time.Duration {
+	limit := max(spec.CatchUpLimit(), OnTime)
+	if spec.CatchUpPolicy() == catalog.CatchUpNone {
+		limit = OnTime
+	}
+	if spec.StartingDeadline != nil {
+		if d, err := spec.StartingDeadline.Parse(); err == nil {
+			limit = min(limit, d)
+		}
+	}
+	return limit
+}
+
+// fire is how a tick ends that is to be fired by the version that rules now.
+func fire(spec *catalog.Schedule, at time.Time, p Present) (events.TickOutcome, string) {
+	late := p.Now.Sub(at) > OnTime
+	limit := 0
+	if spec.Constraints != nil && spec.Constraints.MaxConcurrent != nil {
+		limit = *spec.Constraints.MaxConcurrent
+	}
+	switch closed := spec.Closed(p.Now, p.Gates); {
+	case p.Freeze.At(p.Now, p.Local):
 		return events.TickSkipped, events.TickReasonFrozen
-	case busy:
+	case late && closed != "":
+		return events.TickMissed, closed
+	case p.Busy && spec.OverlapPolicy() == catalog.OverlapSkip:
 		return events.TickSkipped, events.TickReasonOverlap
-	case now.Sub(at) > OnTime:
+	case limit > 0 && p.Open >= limit && spec.OverlapPolicy() != catalog.OverlapReplace:
+		return events.TickSkipped, events.TickReasonLimit
+	case late:
 		return events.TickCaughtUp, ""
 	default:
 		return events.TickFired, ""
@@ -101,25 +166,60 @@ func extend(ticks []Tick, t Tick) []Tick {
 	return append(ticks, t)
 }
 
-// NextTick is the first tick of a calendar or cron schedule that is not in the ledger, and the version that made it. It
-// may have passed: a version that has been replaced leaves its ticks to be ended at once. False when there is none: the
-// schedule is deleted, an interval, or never due again. Those of a disabled version are ended with the next tick after
-// it, or when it is replaced.
+// nextSteps bounds how many ticks that a gate is known to skip are passed over when the next one is looked for.
+const nextSteps = 1000
+
+// NextTick is the first tick of a calendar or cron schedule that somebody has to end, and the version that made it. It
+// may have passed: a version that has been replaced leaves its ticks to be ended at once, and one that waits for its turn
+// (overlap: queue) is due as soon as it comes. False when there is none: the schedule is deleted, an interval, the agents'
+// own, or never due again. Ticks of a disabled version, and those that its window or its skip dates hold back, are ended
+// together with the next one after them, or when it is replaced.
 func NextTick(s *Schedule, local *time.Location) (at time.Time, version uint64, ok bool) {
 	for i := range s.Versions {
 		v := &s.Versions[i]
 		if v.Until.IsZero() && (v.spec == nil || !v.spec.Enabled) {
 			continue
 		}
-		if at, ok := v.next(s.Mark, local); ok {
-			return at, v.Seq, true
+		at, ok := v.next(s.Mark, local)
+		if !ok {
+			continue
 		}
+		// A named calendar may change, so that a tick that it holds back is ended while it does.
+		for range nextSteps {
+			if !v.Until.IsZero() || v.spec.Closed(at, catalog.Gates{Local: local}) == "" {
+				break
+			}
+			next, ok := v.next(at, local)
+			if !ok {
+				break
+			}
+			at = next
+		}
+		return at, v.Seq, true
 	}
 	return time.Time{}, 0, false
 }
 
-// Request is the exec of a tick: the job as it is now, the schedule's plan, and a deadline at the next nominal time, so
-// that an endpoint that returns runs the newest tick and not last week's.
+// Deadline is when commands of a tick may not start any more: at the schedule's next nominal time, so that an endpoint that
+// returns runs the newest tick and not last week's, or a starting deadline after the tick. keep is how long commands are
+// kept where there is no next time.
+func Deadline(spec *catalog.Schedule, nominal time.Time, local *time.Location, keep time.Duration) time.Time {
+	deadline, ok := spec.Next(nominal, local)
+	if every, interval := spec.Every(); interval {
+		deadline, ok = nominal.Add(every), true
+	}
+	if !ok {
+		deadline = nominal.Add(keep)
+	}
+	if spec.StartingDeadline != nil {
+		if d, err := spec.StartingDeadline.Parse(); err == nil && nominal.Add(d).Before(deadline) {
+			deadline = nominal.Add(d)
+		}
+	}
+	return deadline
+}
+
+// Request is the exec of a tick: the job as it is now, the schedule's plan, and a deadline (Deadline).
 func Request(t Tick, scheduleID string, job events.JobSaved, jobSeq uint64, script events.Script, plan catalog.Plan, deadline time.Time) (events.ExecRequested, error) {
 	plan.DeadlineAt = nil // the tick's takes its place
 	document, err := plan.Document()

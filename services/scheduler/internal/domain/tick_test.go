@@ -23,7 +23,9 @@ func clock(t testing.TB, s string) time.Time {
 func (h *history) end(now time.Time, busy bool) []domain.Tick {
 	h.t.Helper()
 	s := h.state.Schedules["s"]
-	ticks := domain.Ticks(s, now, h.state.Local(), h.state.Freeze, busy)
+	p := h.state.Present(s, now)
+	p.Busy = busy
+	ticks := domain.Ticks(s, p)
 	for _, x := range ticks {
 		h.now = now
 		h.add(events.ScheduleTicked{ID: "s", ScheduleSequence: x.Version.Seq, Outcome: x.Outcome, Reason: x.Reason, From: x.From, To: x.To, Count: x.Count})

@@ -253,18 +253,10 @@ func (s *Supervisor) scheduleSteps(x *domain.Schedule, now time.Time) []step {
 			return s.append(ctx, p, expected, now, Actor, id)
 		}})
 	}
-	at, version, ok := domain.NextTick(x, s.state.Local())
-	minute, due := domain.NextMinute(x, s.state.Fleet, now)
-	if due {
-		minute, due = s.state.Freeze.Open(minute, s.state.Local())
-	}
-	if due && (!ok || minute.Before(at)) {
-		at, version, ok = minute, x.Current().Seq, true
-	}
+	at, generation, ok := x.Look(s.state.Fleet, s.state.Jobs, s.state.Present(x, now))
 	if !ok {
 		return steps
 	}
-	generation := fmt.Sprintf("%d-%d", version, at.UnixNano())
 	return append(steps, s.arm(step{schedule: x.ID}, bus.Timer{Kind: TimerTick, Key: x.ID, Generation: generation, At: at})...)
 }
 

@@ -70,12 +70,19 @@ func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
 	}
 	var ticks []tick
 	var lastSeq uint64
+	var busy []string
 	k.fold.Read(func(s *domain.State) {
 		if x := s.Schedules[t.Key]; x != nil {
 			lastSeq, ticks = x.LastSeq, decide(s, x, now)
+			busy = s.BusyExecs(x.ID)
 		}
 	})
 	for _, x := range ticks {
+		if x.Fires() && x.Version.Spec().OverlapPolicy() == catalog.OverlapReplace {
+			if err := k.replace(ctx, t.Key, busy, x, now); err != nil {
+				return err
+			}
+		}
 		if lastSeq, err = k.append(ctx, t.Key, x, lastSeq, now); err != nil {
 			return err
 		}
@@ -94,27 +101,58 @@ type tick struct {
 // decide lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
 // interval's.
 func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
+	p := s.Present(x, now)
 	var ticks []tick
-	for _, d := range domain.Ticks(x, now, s.Local(), s.Freeze, s.BusyExec(x.ID)) {
+	for _, d := range domain.Ticks(x, p) {
 		spec := d.Version.Spec()
-		deadline, ok := spec.Next(d.To, s.Local())
-		if !ok {
-			deadline = d.To.Add(fanout.KeepCommands)
+		if d.Fires() && !reaches(s.Fleet, spec.Plan) {
+			d.Outcome, d.Reason = events.TickSkipped, events.TickReasonNoTarget
 		}
-		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, plan: spec.Plan, deadline: deadline})
+		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, plan: spec.Plan, deadline: domain.Deadline(spec, d.To, s.Local(), fanout.KeepCommands)})
 	}
 	minute := now.Truncate(time.Minute)
-	if due := domain.DuePCs(x, s.Fleet, minute, now); len(due) > 0 && !s.Freeze.At(now, s.Local()) {
+	if due := domain.DuePCs(x, s.Fleet, s.Jobs, minute, p); len(due) > 0 {
 		v := *x.Current()
-		every, _ := v.Spec().Every()
 		plan := v.Spec().Plan
-		plan.Target, plan.Rollout = catalog.Target{PCs: due}, nil
+		if v.Spec().When.PerPC != nil {
+			plan.Target, plan.Rollout = catalog.Target{PCs: due}, nil
+		}
 		ticks = append(ticks, tick{
 			Tick:  domain.Tick{Version: v, Outcome: events.TickFired, From: minute, To: minute, Count: 1},
-			jobID: v.Spec().JobID, plan: plan, deadline: minute.Add(every),
+			jobID: v.Spec().JobID, plan: plan, deadline: domain.Deadline(v.Spec(), minute, s.Local(), fanout.KeepCommands),
 		})
 	}
 	return ticks
+}
+
+// reaches reports whether a plan names anybody, known or not, or a group or all of which somebody is known.
+func reaches(fleet domain.Fleet, plan catalog.Plan) bool {
+	if len(plan.Target.PCs) > 0 || plan.Rollout != nil {
+		return true
+	}
+	for _, e := range fleet {
+		if domain.Member(plan.Target, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// replace kills what still runs of earlier ticks, before the tick that takes their place.
+func (k *Ticker) replace(ctx context.Context, scheduleID string, execs []string, t tick, now time.Time) error {
+	for _, id := range execs {
+		p := events.ExecKilled{ExecID: id, Reason: "replaced by the tick of " + t.To.UTC().Format(time.RFC3339)}
+		e, err := events.New(p, events.Meta{
+			ID: events.DeriveID(id, "replaced"), Source: supervisor.Source, Time: now, Actor: events.NewActor("schedule", scheduleID), CorrelationID: id,
+		})
+		if err == nil {
+			_, err = k.bus.Append(ctx, e, bus.Any) // a kill may come at any time and twice
+		}
+		if err != nil {
+			return fmt.Errorf("replace exec %s of schedule %s: %w", id, scheduleID, err)
+		}
+	}
+	return nil
 }
 
 func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time) (uint64, error) {
