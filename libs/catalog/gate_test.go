@@ -65,14 +65,14 @@ func TestActive(t *testing.T) {
 		return t
 	}
 	for keys, want := range map[string]int{
-		"active: {from: 2026-01-02, until: 2026-01-04}\n":                     2,
-		"active: {from: '2026-01-02T09:05:00Z', until: 2026-01-04}\n":         2,
-		"active: {from: '2026-01-02T09:05:01Z', until: 2026-01-04}\n":         1,
-		"active: {until: '2026-01-02T09:05:00Z'}\n":                           1,
-		"active: {from: 2026-01-02, until: 2026-01-04}\ntz: Asia/Tokyo\n":     2,
-		"active: {from: 2026-01-05}\n":                                        5,
-		"active: {from: '2030-01-01T00:00:00Z'}\n":                            0,
-		"active: {}\n":                                                        9,
+		"active: {from: 2026-01-02, until: 2026-01-04}\n":                 2,
+		"active: {from: '2026-01-02T09:05:00Z', until: 2026-01-04}\n":     2,
+		"active: {from: '2026-01-02T09:05:01Z', until: 2026-01-04}\n":     1,
+		"active: {until: '2026-01-02T09:05:00Z'}\n":                       1,
+		"active: {from: 2026-01-02, until: 2026-01-04}\ntz: Asia/Tokyo\n": 2,
+		"active: {from: 2026-01-05}\n":                                    5,
+		"active: {from: '2030-01-01T00:00:00Z'}\n":                        0,
+		"active: {}\n": 9,
 		"active: {until: 2026-01-02}\ncatch_up: none\ntz: America/New_York\n": 1,
 	} {
 		s, err := ParseSchedule([]byte(scheduled+everyone+"when: {calendar: {at: '09:05'}}\n"+keys), YAML)
@@ -86,10 +86,10 @@ func TestActive(t *testing.T) {
 
 func TestDayCalendars(t *testing.T) {
 	for source, want := range map[string]string{
-		"id: a\ndays: [2026-01-31, 2026-02-01..2026-02-03]\n":   "",
-		"id: a\ndays: []\nkind: allow\ndescription: patches\n":  "",
-		"id: a\n":                                               "days: missing (line 1)",
-		"id: a\ndays: [soon]\n":                                 `days[0]: expected YYYY-MM-DD or YYYY-MM-DD..YYYY-MM-DD, got "soon" (line 2)`,
+		"id: a\ndays: [2026-01-31, 2026-02-01..2026-02-03]\n":  "",
+		"id: a\ndays: []\nkind: allow\ndescription: patches\n": "",
+		"id: a\n":               "days: missing (line 1)",
+		"id: a\ndays: [soon]\n": `days[0]: expected YYYY-MM-DD or YYYY-MM-DD..YYYY-MM-DD, got "soon" (line 2)`,
 		"id: a\ndays: [2026-02-03..2026-02-01, 2026-02-30..]\n": `days[0]: expected YYYY-MM-DD or YYYY-MM-DD..YYYY-MM-DD, got "2026-02-03..2026-02-01" (line 2); days[1]: expected YYYY-MM-DD or YYYY-MM-DD..YYYY-MM-DD, got "2026-02-30.." (line 2)`,
 		"id: a\ndays: []\nkind: maybe\n":                        `kind: expected blackout or allow, got "maybe" (line 3)`,
 	} {

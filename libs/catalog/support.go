@@ -39,7 +39,9 @@ func (s *Schedule) Unsupported() error {
 	var g gate
 	w := &s.When
 	g.refuse(w.PerPC == nil && w.PerTarget == nil && w.Calendar == nil && w.Cron == "", "when", "per_pc, per_target, calendar and cron")
-	known := func(c *Cadence, words ...string) bool { return c == nil || c.Word == "" || slices.Contains(words, c.Word) }
+	known := func(c *Cadence, words ...string) bool {
+		return c == nil || c.Word == "" || slices.Contains(words, c.Word)
+	}
 	g.refuse(!known(w.PerPC, Once, OncePerVersion), "when.per_pc", "once, once_per_version or every")
 	g.refuse(!known(w.PerTarget, Once), "when.per_target", "once or every")
 	g.refuse(!slices.Contains(s.RunsOn.words(), string(s.RunsOn)), "runs_on", either(s.RunsOn.words()))

@@ -25,6 +25,7 @@ type history struct {
 	state *domain.State
 	seq   uint64
 	now   time.Time
+	open  int // runs that are said to be open when ticks are ended
 }
 
 func newHistory(t tester) *history { return &history{t: t, state: domain.New(), now: start} }

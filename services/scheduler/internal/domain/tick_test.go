@@ -24,7 +24,7 @@ func (h *history) end(now time.Time, busy bool) []domain.Tick {
 	h.t.Helper()
 	s := h.state.Schedules["s"]
 	p := h.state.Present(s, now)
-	p.Busy = busy
+	p.Busy, p.Open = busy, h.open
 	ticks := domain.Ticks(s, p)
 	for _, x := range ticks {
 		h.now = now
@@ -46,6 +46,7 @@ func TestTicks(t *testing.T) {
 		edits []edit
 		now   string
 		busy  bool
+		open  int
 		want  []tick
 		next  string // the next tick before the look
 	}{
@@ -135,9 +136,97 @@ func TestTicks(t *testing.T) {
 			edits: []edit{{"2026-03-28 01:00:00", hourly}, {"2026-03-28 02:10:00", "when: {per_pc: {every: 1h}}"}}, now: "2026-03-28 02:20:00", next: "2026-03-28 02:00:00",
 			want: []tick{{events.TickCaughtUp, "", "2026-03-28 02:00:00", "", 1}},
 		},
+		"caught up never": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\ncatch_up: none"}}, now: "2026-03-28 03:01:01", next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickMissed, events.TickReasonLate, "2026-03-28 02:00:00", "2026-03-28 03:00:00", 2}},
+		},
+		"caught up never, but on time": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\ncatch_up: none"}}, now: "2026-03-28 03:01:00", next: "2026-03-28 02:00:00",
+			want: []tick{
+				{events.TickMissed, events.TickReasonLate, "2026-03-28 02:00:00", "", 1}, {events.TickFired, "", "2026-03-28 03:00:00", "", 1},
+			},
+		},
+		"all of them caught up": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\ncatch_up: all\ncatch_up_window: 2h\noverlap: allow"}}, now: "2026-03-28 05:00:30", busy: true, next: "2026-03-28 02:00:00",
+			want: []tick{
+				{events.TickMissed, events.TickReasonLate, "2026-03-28 02:00:00", "2026-03-28 03:00:00", 2},
+				{events.TickCaughtUp, "", "2026-03-28 04:00:00", "", 1}, {events.TickFired, "", "2026-03-28 05:00:00", "", 1},
+			},
+		},
+		"all of them, but one at a time": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\ncatch_up: all\ncatch_up_window: 9h"}}, now: "2026-03-28 04:00:30", next: "2026-03-28 02:00:00",
+			want: []tick{
+				{events.TickCaughtUp, "", "2026-03-28 02:00:00", "", 1},
+				{events.TickSkipped, events.TickReasonOverlap, "2026-03-28 03:00:00", "2026-03-28 04:00:00", 2},
+			},
+		},
+		"a starting deadline": {
+			edits: []edit{{"2026-03-28 01:00:00", daily + "\nstarting_deadline: 10m"}}, now: "2026-03-28 02:10:01", next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickMissed, events.TickReasonLate, "2026-03-28 02:00:00", "", 1}},
+		},
+		"overlap allowed": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: allow"}}, now: "2026-03-28 02:00:00", busy: true, next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickFired, "", "2026-03-28 02:00:00", "", 1}},
+		},
+		"the earlier one is replaced": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: replace\ncatch_up: all\ncatch_up_window: 9h"}}, now: "2026-03-28 03:00:00", busy: true, next: "2026-03-28 02:00:00",
+			want: []tick{
+				{events.TickMissed, events.TickReasonSuperseded, "2026-03-28 02:00:00", "", 1}, {events.TickFired, "", "2026-03-28 03:00:00", "", 1},
+			},
+		},
+		"its turn has not come": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: queue\ncatch_up_window: 9h"}}, now: "2026-03-28 03:00:00", busy: true, next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickMissed, events.TickReasonSuperseded, "2026-03-28 02:00:00", "", 1}},
+		},
+		"its turn has come": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: queue"}}, now: "2026-03-28 02:40:00", next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickCaughtUp, "", "2026-03-28 02:00:00", "", 1}},
+		},
+		"outside of the window": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\nconstraints: {window: 05:00-06:00, skip_dates: [2026-03-29]}"}}, now: "2026-03-28 05:00:00", next: "2026-03-28 05:00:00",
+			want: []tick{
+				{events.TickSkipped, events.TickReasonWindow, "2026-03-28 02:00:00", "2026-03-28 04:00:00", 3}, {events.TickFired, "", "2026-03-28 05:00:00", "", 1},
+			},
+		},
+		"a day that is skipped": {
+			edits: []edit{{"2026-03-28 05:30:00", hourly + "\nconstraints: {window: 05:00-06:00, skip_dates: [2026-03-29]}"}}, now: "2026-03-30 06:30:00", next: "2026-03-30 05:00:00",
+			want: []tick{
+				{events.TickSkipped, events.TickReasonWindow, "2026-03-28 06:00:00", "2026-03-28 23:00:00", 18},
+				{events.TickSkipped, events.TickReasonSkipDate, "2026-03-29 00:00:00", "2026-03-29 23:00:00", 24},
+				{events.TickSkipped, events.TickReasonWindow, "2026-03-30 00:00:00", "2026-03-30 04:00:00", 5},
+				{events.TickMissed, events.TickReasonLate, "2026-03-30 05:00:00", "", 1},
+				{events.TickSkipped, events.TickReasonWindow, "2026-03-30 06:00:00", "", 1},
+			},
+		},
+		"nothing is caught up while the window is closed": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\nconstraints: {window: 02:00-03:00}\ncatch_up_window: 9h"}}, now: "2026-03-28 03:30:00", next: "2026-03-28 02:00:00",
+			want: []tick{
+				{events.TickMissed, events.TickReasonWindow, "2026-03-28 02:00:00", "", 1}, {events.TickSkipped, events.TickReasonWindow, "2026-03-28 03:00:00", "", 1},
+			},
+		},
+		"as many run as may": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: allow\nconstraints: {max_concurrent: 2}"}}, now: "2026-03-28 02:00:00", open: 2, next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickSkipped, events.TickReasonLimit, "2026-03-28 02:00:00", "", 1}},
+		},
+		"one more may run": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\noverlap: allow\nconstraints: {max_concurrent: 2}"}}, now: "2026-03-28 02:00:00", open: 1, next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickFired, "", "2026-03-28 02:00:00", "", 1}},
+		},
+		"once, on a date": {
+			edits: []edit{{"2026-03-28 01:00:00", "when: {calendar: {at: '2026-03-29 02:30'}}\ntz: Europe/Berlin"}}, now: "2026-03-29 01:00:00", next: "2026-03-29 01:00:00",
+			want: []tick{{events.TickFired, "", "2026-03-29 01:00:00", "", 1}}, // 02:30 does not exist that day: 03:00 of summer
+		},
+		"a date that has passed": {edits: []edit{{"2026-03-28 01:00:00", "when: {calendar: {at: '2026-03-28 00:30'}}"}}, now: "2026-03-29 01:00:00"},
+		"not active yet":         {edits: []edit{{"2026-03-28 01:00:00", hourly + "\nactive: {from: 2026-03-29}"}}, now: "2026-03-28 23:59:59", next: "2026-03-29 00:00:00"},
+		"the agents' own":        {edits: []edit{{"2026-03-28 01:00:00", hourly + "\nruns_on: agent"}}, now: "2026-03-28 09:00:00"},
+		"not active any more": {
+			edits: []edit{{"2026-03-28 01:00:00", hourly + "\nactive: {until: '2026-03-28T03:00:00Z'}"}}, now: "2026-03-28 09:00:00", next: "2026-03-28 02:00:00",
+			want: []tick{{events.TickMissed, events.TickReasonLate, "2026-03-28 02:00:00", "", 1}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHistory(t)
+			h.open = c.open
 			for _, e := range c.edits {
 				h.now = clock(t, e.at).Add(-time.Second)
 				if e.spec == "" {
