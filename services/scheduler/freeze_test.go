@@ -56,11 +56,11 @@ func TestFreezeIsRememberedAcrossAnAbsence(t *testing.T) {
 		at(t, "2000-01-01 03:30:00")
 		stop = w.run(scheduler.Deps{})
 		pass(time.Minute)
-		requireLedger(t, w, "hourly", "01 01:00 missed superseded", "01 02:00 skipped frozen to 01 03:00, 2")
+		requireLedger(t, w, "hourly", "01 01:00 missed frozen", "01 02:00 skipped frozen to 01 03:00, 2")
 		stop()
 		at(t, "2000-01-01 04:30:00")
 		w.run(scheduler.Deps{})
 		pass(time.Minute)
-		requireLedger(t, w, "hourly", "01 01:00 missed superseded", "01 02:00 skipped frozen to 01 03:00, 2", "01 04:00 caught_up")
+		requireLedger(t, w, "hourly", "01 01:00 missed frozen", "01 02:00 skipped frozen to 01 03:00, 2", "01 04:00 caught_up")
 	})
 }

@@ -279,6 +279,7 @@ func TestTickOfUnfitJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.run(scheduler.Deps{})
+		w.agent("pc1", nil)
 		m, err := catalog.ParseManifest([]byte("id: job\nversion: '1'\nexecute: {shell: sh, script_object: a/1, timeout: 30s}\n"), catalog.YAML)
 		require.NoError(t, err)
 		doc, err := m.Document()

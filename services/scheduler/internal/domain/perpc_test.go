@@ -410,6 +410,10 @@ func TestDeadline(t *testing.T) {
 	} {
 		s, err := catalog.ParseScheduleDocument(document(t, spec))
 		require.NoError(t, err)
-		require.Equal(t, clock(t, want), domain.Deadline(s, at, time.UTC, keep), spec)
+		require.Equal(t, clock(t, want), domain.Deadline(s, domain.Tick{Outcome: events.TickFired, To: at}, at.Add(time.Minute), time.UTC, keep), spec)
 	}
+	s, err := catalog.ParseScheduleDocument(document(t, "when: {cron: '0 * * * *'}"))
+	require.NoError(t, err)
+	late := domain.Tick{Outcome: events.TickCaughtUp, To: at}
+	require.Equal(t, at.Add(3*time.Hour), domain.Deadline(s, late, at.Add(150*time.Minute), time.UTC, keep), "one that is late can still start")
 }

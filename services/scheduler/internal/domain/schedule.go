@@ -128,9 +128,8 @@ func (s *Schedule) Look(fleet Fleet, jobs map[string]string, p Present) (at time
 		at, version, ok = minute, s.Current().Seq, true
 	}
 	generation = fmt.Sprintf("%d-%d", version, at.UnixNano())
-	if ok && at.Before(p.Now.Add(-OnTime)) {
-		// Long past: it has waited for its turn, and its own timer has come and gone.
-		generation += fmt.Sprintf("-%d", p.Now.Unix()/int64(OnTime/time.Second))
+	if ok && !at.After(p.Now) && s.queues() {
+		generation += fmt.Sprintf("-%d", p.Now.Unix()) // its own timer has come and gone before its turn
 	}
 	return at, generation, ok
 }

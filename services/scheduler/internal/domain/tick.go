@@ -111,7 +111,7 @@ func withheld(spec *catalog.Schedule, at time.Time, p Present) (events.TickOutco
 		return events.TickSkipped, events.TickReasonFrozen
 	case closed != "":
 		return events.TickSkipped, closed
-	case p.Now.Sub(at) > startable(spec):
+	case p.Now.Sub(at) > startable(spec), !started(spec, at).After(p.Now):
 		return events.TickMissed, events.TickReasonLate
 	default:
 		return "", ""
@@ -124,12 +124,17 @@ func startable(spec *catalog.Schedule) time.Duration {
 	if spec.CatchUpPolicy() == catalog.CatchUpNone {
 		limit = OnTime
 	}
+	return limit
+}
+
+// started is when a tick has to have been started by, by its own starting deadline; far away without one.
+func started(spec *catalog.Schedule, nominal time.Time) time.Time {
 	if spec.StartingDeadline != nil {
 		if d, err := spec.StartingDeadline.Parse(); err == nil {
-			limit = min(limit, d)
+			return nominal.Add(d)
 		}
 	}
-	return limit
+	return nominal.AddDate(100, 0, 0)
 }
 
 // fire is how a tick ends that is to be fired by the version that rules now.
@@ -140,10 +145,12 @@ func fire(spec *catalog.Schedule, at time.Time, p Present) (events.TickOutcome, 
 		limit = *spec.Constraints.MaxConcurrent
 	}
 	switch closed := spec.Closed(p.Now, p.Gates); {
-	case p.Freeze.At(p.Now, p.Local):
-		return events.TickSkipped, events.TickReasonFrozen
+	case late && p.Freeze.At(p.Now, p.Local):
+		return events.TickMissed, events.TickReasonFrozen
 	case late && closed != "":
 		return events.TickMissed, closed
+	case p.Freeze.At(p.Now, p.Local):
+		return events.TickSkipped, events.TickReasonFrozen
 	case p.Busy && spec.OverlapPolicy() == catalog.OverlapSkip:
 		return events.TickSkipped, events.TickReasonOverlap
 	case limit > 0 && p.Open >= limit && spec.OverlapPolicy() != catalog.OverlapReplace:
@@ -200,21 +207,23 @@ func NextTick(s *Schedule, local *time.Location) (at time.Time, version uint64, 
 	return time.Time{}, 0, false
 }
 
-// Deadline is when commands of a tick may not start any more: at the schedule's next nominal time, so that an endpoint that
-// returns runs the newest tick and not last week's, or a starting deadline after the tick. keep is how long commands are
-// kept where there is no next time.
-func Deadline(spec *catalog.Schedule, nominal time.Time, local *time.Location, keep time.Duration) time.Time {
-	deadline, ok := spec.Next(nominal, local)
+// Deadline is when commands of a tick may not start any more: at the schedule's next nominal time after the tick, or after
+// now where it is fired late, so that an endpoint that returns runs the newest tick and not last week's; or a starting
+// deadline after the tick. keep is how long commands are kept where there is no next time.
+func Deadline(spec *catalog.Schedule, t Tick, now time.Time, local *time.Location, keep time.Duration) time.Time {
+	from := t.To
+	if t.Outcome == events.TickCaughtUp {
+		from = later(from, now)
+	}
+	deadline, ok := spec.Next(from, local)
 	if every, interval := spec.Every(); interval {
-		deadline, ok = nominal.Add(every), true
+		deadline, ok = from.Add(every), true
 	}
 	if !ok {
-		deadline = nominal.Add(keep)
+		deadline = from.Add(keep)
 	}
-	if spec.StartingDeadline != nil {
-		if d, err := spec.StartingDeadline.Parse(); err == nil && nominal.Add(d).Before(deadline) {
-			deadline = nominal.Add(d)
-		}
+	if by := started(spec, t.To); by.Before(deadline) {
+		return by
 	}
 	return deadline
 }

@@ -96,6 +96,8 @@ type tick struct {
 	jobID    string
 	plan     catalog.Plan
 	deadline time.Time
+	// nobody: no endpoint that is known is in the target.
+	nobody bool
 }
 
 // decide lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
@@ -105,10 +107,10 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 	var ticks []tick
 	for _, d := range domain.Ticks(x, p) {
 		spec := d.Version.Spec()
-		if d.Fires() && !reaches(s.Fleet, spec.Plan) {
-			d.Outcome, d.Reason = events.TickSkipped, events.TickReasonNoTarget
-		}
-		ticks = append(ticks, tick{Tick: d, jobID: spec.JobID, plan: spec.Plan, deadline: domain.Deadline(spec, d.To, s.Local(), fanout.KeepCommands)})
+		ticks = append(ticks, tick{
+			Tick: d, jobID: spec.JobID, plan: spec.Plan, nobody: d.Fires() && !reaches(s.Fleet, spec.Plan),
+			deadline: domain.Deadline(spec, d, now, s.Local(), fanout.KeepCommands),
+		})
 	}
 	minute := now.Truncate(time.Minute)
 	if due := domain.DuePCs(x, s.Fleet, s.Jobs, minute, p); len(due) > 0 {
@@ -117,9 +119,9 @@ func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 		if v.Spec().When.PerPC != nil {
 			plan.Target, plan.Rollout = catalog.Target{PCs: due}, nil
 		}
+		d := domain.Tick{Version: v, Outcome: events.TickFired, From: minute, To: minute, Count: 1}
 		ticks = append(ticks, tick{
-			Tick:  domain.Tick{Version: v, Outcome: events.TickFired, From: minute, To: minute, Count: 1},
-			jobID: v.Spec().JobID, plan: plan, deadline: domain.Deadline(v.Spec(), minute, s.Local(), fanout.KeepCommands),
+			Tick: d, jobID: v.Spec().JobID, plan: plan, deadline: domain.Deadline(v.Spec(), d, now, s.Local(), fanout.KeepCommands),
 		})
 	}
 	return ticks
@@ -163,6 +165,9 @@ func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64,
 		exec, unfit, err := k.request(ctx, id, t)
 		if err != nil {
 			return 0, err
+		}
+		if exec != nil && t.nobody {
+			exec, unfit = nil, events.TickReasonNoTarget
 		}
 		if p.Exec = exec; exec == nil {
 			p.Outcome, p.Reason = events.TickSkipped, unfit
