@@ -51,8 +51,8 @@ func TestCadences(t *testing.T) {
 		w.job("job", "2")
 		at(t, "2000-01-01 08:00:00")
 		requireLedger(t, w, "once", "01 00:01 fired", "01 00:03 fired", "01 00:06 fired")
-		requireLedger(t, w, "version", "01 01:01 fired", "01 02:01 fired")
-		requireLedger(t, w, "target", "01 01:01 fired", "01 07:01 fired")
+		requireLedger(t, w, "version", "01 01:00 fired", "01 02:01 fired")
+		requireLedger(t, w, "target", "01 01:00 fired", "01 07:00 fired")
 		for _, tick := range w.ledger("target") {
 			plan, err := catalog.ParsePlanDocument(tick.Exec.Plan)
 			require.NoError(t, err)
