@@ -45,6 +45,9 @@ func (s *Schedule) Unsupported() error {
 	g.refuse(!known(w.PerPC, Once, OncePerVersion), "when.per_pc", "once, once_per_version or every")
 	g.refuse(!known(w.PerTarget, Once), "when.per_target", "once or every")
 	g.refuse(!slices.Contains(s.RunsOn.words(), string(s.RunsOn)), "runs_on", either(s.RunsOn.words()))
+	if s.RunsOn == Agent {
+		s.agentOnly(&g)
+	}
 	g.refuse(!slices.Contains(s.CatchUp.words(), string(s.CatchUpPolicy())), "catch_up", either(s.CatchUp.words()))
 	g.refuse(!slices.Contains(s.Overlap.words(), string(s.OverlapPolicy())), "overlap", either(s.Overlap.words()))
 	return g.err()

@@ -49,6 +49,9 @@ func TestScheduleSupport(t *testing.T) {
 		require.NoError(t, err, source)
 		require.NoError(t, s.Unsupported(), source)
 	}
+	agents, err := ParseSchedule([]byte(scheduled+everyone+"when: {calendar: {at: '02:30', days: [friL]}}\nruns_on: agent\ntz: utc\ncalendars: [a]\noverlap: allow\nretry: {max: 1, backoff: 1s}\n"), YAML)
+	require.NoError(t, err)
+	require.Equal(t, "when.calendar.days retry overlap calendars", keys(t, agents.Unsupported()))
 	later, err := ParseScheduleDocument([]byte(`{"id":"s","when":{"per_pc":"twice"},"job_id":"j","target":{"all":true},"catch_up":"some","overlap":"merge"}`))
 	require.NoError(t, err)
 	require.Equal(t, "when.per_pc catch_up overlap", keys(t, later.Unsupported()))

@@ -22,7 +22,7 @@ import (
 )
 
 // Register adds the handlers of all views and adoptions to a router. Their durables, which are their names too, are
-// view-groups, view-scripts and view-freeze on LOG, and adopt-<bucket> on the stream of each bucket that an old CLI
+// view-groups, view-scripts, view-freeze and view-documents on LOG, and adopt-<bucket> on the stream of each bucket that an old CLI
 // writes. reg gets the counter of adoptions; several schedulers may share one, nil means none.
 func Register(router *bus.Router, b *bus.Bus, logger *slog.Logger, reg prometheus.Registerer) error {
 	count, err := newCounter(reg)
@@ -41,6 +41,7 @@ func Register(router *bus.Router, b *bus.Bus, logger *slog.Logger, reg prometheu
 		router.HandleRaw(name, push(bus.BucketStream(k.name), name), a.revision)
 	}
 	router.Handle("view-freeze", push(events.StreamLog, "view-freeze", freezeFilters()...), showFreeze(b, logger))
+	router.Handle("view-documents", push(events.StreamLog, "view-documents", documentFilters()...), showDocument(b, logger))
 	if err != nil {
 		return fmt.Errorf("register views: %w", err)
 	}
