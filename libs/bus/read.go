@@ -127,6 +127,29 @@ func (b *Bus) LastSeq(ctx context.Context, stream string) (uint64, error) {
 	return last, err
 }
 
+// LastAt is the sequence of the last message that a stream had stored at a time, as its leader says; false if there was none
+// yet. It halves the stream again and again, which takes some thirty reads of one message each.
+func (b *Bus) LastAt(ctx context.Context, stream string, at time.Time) (seq uint64, ok bool, err error) {
+	first, last, err := b.bounds(ctx, stream)
+	if err != nil {
+		return 0, false, err
+	}
+	low, high := first, last+1 // between them is the first sequence from which on all are later
+	for low < high {
+		middle := low + (high-low)/2
+		m, found, err := b.Next(ctx, stream, middle)
+		switch {
+		case err != nil:
+			return 0, false, err
+		case !found || m.Time.After(at):
+			high = middle
+		default:
+			low = m.Seq + 1
+		}
+	}
+	return low - 1, low > first, nil
+}
+
 // bounds are the first and last sequence of a stream. An empty stream's first is its last + 1, or 0 if it never held
 // anything.
 func (b *Bus) bounds(ctx context.Context, stream string) (first, last uint64, err error) {

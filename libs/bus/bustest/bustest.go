@@ -92,7 +92,7 @@ func Dial(t testing.TB, b *broker.Broker) *bus.Bus {
 func Limits() events.Limits {
 	l := events.DefaultLimits()
 	l.LogBytes, l.TelemetryBytes, l.ObsBytes, l.DeadBytes, l.OutputBytes = 1<<30, 1<<28, 1<<28, 1<<28, 1<<28
-	l.ResultOutputBytes = 1 << 28
+	l.ResultOutputBytes, l.SnapshotBytes = 1<<28, 1<<28
 	return l
 }
 
