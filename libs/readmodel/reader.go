@@ -33,6 +33,8 @@ const lookAgain = 250 * time.Millisecond
 // slots come, fall behind and go, and may be used by many goroutines at once. A query sees one state of one slot.
 type Reader struct {
 	dir string
+	// past is the one file of a reader of the past, which looks no further.
+	past *slotFile
 
 	mu      sync.Mutex
 	slots   map[string]*slotFile // by path
@@ -52,6 +54,9 @@ func OpenReader(dir string) (*Reader, error) {
 
 // Close ends the use of all files, after the queries that run.
 func (r *Reader) Close() error {
+	if r.past != nil {
+		return r.past.db.Close()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
@@ -132,6 +137,9 @@ func (r *Reader) WaitFor(ctx context.Context, sequence uint64) error {
 // slot is the slot to ask. It looks at the directory when the last look is too long ago, or again is set because the
 // slot has just failed.
 func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
+	if r.past != nil {
+		return r.past, nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current == nil || again || time.Since(r.looked) >= lookAgain {

@@ -123,12 +123,14 @@ func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 }
 
 // Build makes a new file beside what is there. Readers are not given it until it is served.
-func (s *Slot) Build(ctx context.Context) (*Writer, error) {
+func (s *Slot) Build(ctx context.Context) (*Writer, error) { return s.open(ctx, s.newPath()) }
+
+func (s *Slot) newPath() string {
 	// A name is never used for two files: readers keep a file that has gone open for a while, and SQLite would give a
 	// left-over journal to a new file of the same name.
 	var end [4]byte
 	_, _ = rand.Read(end[:])
-	return s.open(ctx, filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db"))
+	return filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db")
 }
 
 // Keep removes every file of this schema in the slot but the writer's own.

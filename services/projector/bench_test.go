@@ -48,7 +48,7 @@ func BenchmarkProject(b *testing.B) {
 	for b.Loop() {
 		dir := b.TempDir()
 		started := time.Now()
-		benchProject(b, connection, dir, last)
+		benchProject(b, connection, Config{ReadModelDir: dir, SnapshotEvery: -1}, last)
 		ours += time.Since(started)
 		b.StopTimer()
 		raw += benchRaw(b, dir, int(last)/benchBatch)
@@ -57,6 +57,47 @@ func BenchmarkProject(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)*float64(last)/ours.Seconds(), "events/s")
 	b.ReportMetric(raw.Seconds()/ours.Seconds(), "of-ceiling")
+}
+
+// BenchmarkStart measures how long a projector without a file takes until it has all of the log: with the newest snapshot,
+// behind which a thirtieth of the log lies, and with the log alone.
+func BenchmarkStart(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(GCPercent))
+	connection, err := bus.Connect(b.Context(), bus.Config{URL: benchBroker(b), Token: bustest.Token, Name: "bench"})
+	require.NoError(b, err)
+	defer connection.Close()
+	require.NoError(b, connection.Ensure(b.Context(), bustest.Limits()))
+	log := benchLog(b)
+	behind := len(log) / 30
+	require.NoError(b, connection.PublishAll(b.Context(), log[:len(log)-behind], 0))
+	p := &projector{config: Config{ReadModelDir: b.TempDir(), SnapshotEvery: time.Hour}, bus: connection, logger: slog.New(slog.DiscardHandler)}
+	benchProject(b, connection, Config{ReadModelDir: p.config.ReadModelDir, SnapshotEvery: -1}, uint64(len(log)-behind))
+	p.slot, err = readmodel.ClaimSlot(p.config.ReadModelDir, events.Retain{})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, p.slot.Close()) }()
+	w, _, err := p.slot.Continue(b.Context())
+	require.NoError(b, err)
+	defer func() { require.NoError(b, w.Close()) }()
+	began := time.Now()
+	require.NoError(b, p.snapshot(b.Context(), &model{writer: w}))
+	took := time.Since(began)
+	stored, err := connection.Objects(b.Context(), events.StoreReadModel)
+	require.NoError(b, err)
+	require.Len(b, stored, 1)
+	require.NoError(b, connection.PublishAll(b.Context(), log[len(log)-behind:], 0))
+	for _, way := range []struct {
+		name   string
+		config Config
+	}{{"snapshot", Config{SnapshotEvery: -1}}, {"log", Config{SnapshotEvery: -1, Rebuild: true}}} {
+		b.Run(way.name, func(b *testing.B) {
+			for b.Loop() {
+				way.config.ReadModelDir = b.TempDir()
+				benchProject(b, connection, way.config, uint64(len(log)))
+			}
+			b.ReportMetric(float64(took.Milliseconds()), "snapshot-ms")
+			b.ReportMetric(float64(stored[0].Size)/(1<<20), "snapshot-MB")
+		})
+	}
 }
 
 // benchBroker listens: over the loopback bulk moves faster than over an in-process pipe.
@@ -98,14 +139,15 @@ func benchLog(b *testing.B) []*nats.Msg {
 	return log
 }
 
-func benchProject(b *testing.B, connection *bus.Bus, dir string, last uint64) {
+func benchProject(b *testing.B, connection *bus.Bus, c Config, last uint64) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	go func() {
-		ended <- Run(ctx, Config{ReadModelDir: dir, MaxBatch: benchBatch}, Deps{Bus: connection, Logger: logger})
+		c.MaxBatch = benchBatch
+		ended <- Run(ctx, c, Deps{Bus: connection, Logger: logger})
 	}()
-	r, err := readmodel.OpenReader(dir)
+	r, err := readmodel.OpenReader(c.ReadModelDir)
 	require.NoError(b, err)
 	require.NoError(b, r.WaitFor(ctx, last))
 	require.NoError(b, r.Close())

@@ -13,10 +13,14 @@ type position struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// readiness is how far every stream is. It is ready when each is at most maxLag messages behind and nothing hinders it.
+// readiness is how far every stream is. It is ready when each is at most maxLag messages behind and nothing hinders it; it
+// is not while no file is fed yet.
 func readiness(ctx context.Context, feeds []*feed) ([]position, bool) {
-	ok := true
-	positions := make([]position, len(feeds))
+	ok := len(feeds) > 0
+	positions := make([]position, len(streams()))
+	for i, stream := range streams() {
+		positions[i] = position{Stream: stream, Error: "no file is fed yet"}
+	}
 	for i, f := range feeds {
 		applied, lag, err := f.lag(ctx)
 		if err == nil {
