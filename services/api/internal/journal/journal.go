@@ -241,6 +241,7 @@ func current[P events.Payload](ctx context.Context, b *bus.Bus, a events.Aggrega
 
 const (
 	factCheckRequested = "check-requested"
+	factPastRequested  = "past-requested"
 	factSaved          = "saved"
 	factDeleted        = "deleted"
 	factGrouped        = "grouped"
