@@ -18,12 +18,12 @@ import (
 )
 
 type resultCmd struct {
-	List   resultListCmd   `cmd:"" help:"List results, newest first."`
-	Show   resultShowCmd   `cmd:"" help:"Show a result with its output."`
-	Output resultOutputCmd `cmd:"" help:"Print what is kept of what a script wrote, as it is."`
-	Search resultSearchCmd `cmd:"" help:"Find results by words of their outputs, the last ended first."`
-	Groups resultGroupsCmd `cmd:"" help:"Show what an exec or a job gave: results that are equal are one line."`
-	Export resultExportCmd `cmd:"" help:"Write all results as CSV or lines of JSON."`
+	List   resultListCmd   `cmd:"" past:"" help:"List results, newest first."`
+	Show   resultShowCmd   `cmd:"" past:"" help:"Show a result with its output."`
+	Output resultOutputCmd `cmd:"" past:"" help:"Print what is kept of what a script wrote, as it is."`
+	Search resultSearchCmd `cmd:"" past:"" help:"Find results by words of their outputs, the last ended first."`
+	Groups resultGroupsCmd `cmd:"" past:"" help:"Show what an exec or a job gave: results that are equal are one line."`
+	Export resultExportCmd `cmd:"" past:"" help:"Write all results as CSV or lines of JSON."`
 }
 
 // resultFlags narrow results.
