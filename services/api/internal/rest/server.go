@@ -123,6 +123,8 @@ func (s *server) routes() []route {
 		{"/api/schedules/{id}/ticks", methods{get: read(s.listTicks)}},
 		{"/api/schedules/{id}/preview", methods{get: read(s.previewSchedule)}},
 
+		{"/api/audit", methods{get: read(s.listAudit)}},
+
 		{"/api/dead", methods{get: s.listDead}},
 		{"/api/dead/{seq}", methods{get: s.getDead}},
 		{"/api/dead/{seq}/retry", methods{post: s.retryDead}},
