@@ -232,12 +232,15 @@ func (p *projector) set(x *model) {
 	p.live = x
 }
 
-// feeds are those of the live model.
-func (p *projector) feeds() []*feed {
+// model is the live one.
+func (p *projector) model() *model {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.live.feeds
+	return p.live
 }
+
+// feeds are those of the live model.
+func (p *projector) feeds() []*feed { return p.model().feeds }
 
 // explain says what to do about an error that ends the projector.
 func (p *projector) explain(err error) error {

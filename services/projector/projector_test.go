@@ -279,10 +279,21 @@ func TestProbes(t *testing.T) {
 	}
 	status, body := get("/readyz")
 	require.Equal(t, http.StatusOK, status, body)
-	require.Contains(t, body, `{"stream":"LOG","applied":1,"lag":0}`)
+	var positions []position
+	require.NoError(t, json.Unmarshal([]byte(body), &positions))
+	require.Len(t, positions, 2)
+	at := positions[0]
+	require.Regexp(t, `slot-0.model-`+readmodel.SchemaHash()[:12]+`-\w+\.db$`, at.File)
+	require.Less(t, at.AgeSecs+at.StillSecs, 60.0)
+	at.File, at.AgeSecs, at.StillSecs = "", 0, 0
+	require.Equal(t, position{Slot: "slot-0", Served: true, Stream: events.StreamLog, Applied: 1}, at)
 	_, body = get("/metrics")
 	require.Contains(t, body, `kanade_projector_applied_sequence{slot="slot-0",stream="LOG"} 1`)
 	require.Contains(t, body, `kanade_projector_lag_messages{slot="slot-0",stream="LOG"} 0`)
+	for _, name := range []string{"age", "still"} {
+		require.Regexp(t, `kanade_projector_`+name+`_seconds\{slot="slot-0",stream="LOG"\} \d`, body)
+		require.Contains(t, body, `kanade_projector_`+name+`_seconds{slot="slot-0",stream="PRESENCE"} NaN`)
+	}
 	require.NoError(t, process.Healthcheck(t.Context(), l.Addr().String()))
 	http.DefaultClient.CloseIdleConnections()
 	cancel()

@@ -51,6 +51,9 @@ func Handler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := newSlotMetrics(s).register(c.Metrics); err != nil {
+		return nil, err
+	}
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, r, fail(http.StatusNotFound, "no such path: "+r.URL.EscapedPath()))
