@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -29,7 +30,13 @@ import (
 	"kanade/libs/readmodel"
 )
 
-func TestMain(m *testing.M) { bustest.Main(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envBroker); dir != "" {
+		serveBroker(dir)
+		return
+	}
+	bustest.Main(m)
+}
 
 // start runs a projector and gives what stops it; stopping checks how Run ended.
 func start(t *testing.T, b *bus.Bus, dir string) (stop func()) {
