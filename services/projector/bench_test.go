@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -181,7 +182,7 @@ func openRaw(b *testing.B, from *sql.DB, table, order string) *rawTable {
 	rows, err := from.Query("SELECT * FROM " + table + " ORDER BY " + order)
 	require.NoError(b, err)
 	columns, err := rows.Columns()
-	require.NoError(b, err)
+	require.NoError(b, errors.Join(err, rows.Err()))
 	return &rawTable{
 		insert: "INSERT INTO " + table + " VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")",
 		count:  column[int](b, from, "SELECT COUNT(*) FROM "+table)[0], rows: rows,
