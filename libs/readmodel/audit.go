@@ -3,6 +3,7 @@ package readmodel
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ type AuditRecord struct {
 	// Action and Target are what was done to what: "job_delete" to "hello". The words that kanade 0.43.45 had are kept, that
 	// of its API for facts; an old CLI's record says what that wrote.
 	Action, Target string
+	// ExecID is the exec that was asked for, or that it was done to; empty for other acts.
+	ExecID string
 	// Payload says more, as a JSON value with sorted keys and without blanks; at most maxAuditPayload bytes.
 	Payload string
 	// OccurredAt is when it was done: by the broker's clock, in an old CLI's record by that CLI's own.
@@ -37,7 +40,7 @@ type AuditRecord struct {
 // forgets.
 var audits = relation{
 	name: "audit", key: 1, rowid: true, columns: []string{
-		"event_id TEXT", "actor TEXT", "sub TEXT", "action TEXT", "target TEXT", "payload TEXT", "occurred_at INTEGER", "type TEXT",
+		"event_id TEXT", "actor TEXT", "sub TEXT", "action TEXT", "target TEXT", "exec_id TEXT", "payload TEXT", "occurred_at INTEGER", "type TEXT",
 		"sequence INTEGER", "recorded_at INTEGER",
 	},
 	indexes: []string{
@@ -47,12 +50,13 @@ var audits = relation{
 		"CREATE INDEX audit_action ON audit (action, occurred_at, sequence)",
 		"CREATE INDEX audit_target ON audit (target, occurred_at, sequence)",
 		"CREATE INDEX audit_recorded ON audit (recorded_at)",
+		"CREATE INDEX audit_exec ON audit (exec_id) WHERE exec_id <> ''",
 	},
 }
 
 func (a *AuditRecord) fields() []any {
 	return []any{
-		&a.EventID, &a.Actor, &a.Sub, &a.Action, &a.Target, &a.Payload, nanos{&a.OccurredAt}, &a.Type, sequence{&a.Sequence}, nanos{&a.RecordedAt},
+		&a.EventID, &a.Actor, &a.Sub, &a.Action, &a.Target, &a.ExecID, &a.Payload, nanos{&a.OccurredAt}, &a.Type, sequence{&a.Sequence}, nanos{&a.RecordedAt},
 	}
 }
 
@@ -66,6 +70,9 @@ type auditProjection struct {
 func beginAudit(db *database) projection { return auditProjection{newRows[AuditRecord](db, &audits)} }
 
 func (p auditProjection) Apply(f *fact) error {
+	if reduced, ok := f.payload.(events.ExecReduced); ok {
+		return p.forgetExec(reduced.ExecID)
+	}
 	record, ok := auditOf(f)
 	if !ok {
 		return nil
@@ -80,6 +87,34 @@ func (p auditProjection) Apply(f *fact) error {
 }
 
 func (p auditProjection) Flush() error { return p.flush() }
+
+// forgetExec forgets what was done to an exec that is reduced: its facts leave the log together, also those that are younger
+// than the history.
+func (p auditProjection) forgetExec(execID string) error {
+	var ids []string
+	err := p.db.take("SELECT event_id FROM audit WHERE exec_id = ? AND exec_id <> ''", func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	}, execID)
+	if err != nil {
+		return fmt.Errorf("read table audit: %w", err)
+	}
+	for _, e := range p.touched { // of the same batch
+		if e.row.ExecID == execID {
+			ids = append(ids, e.key)
+		}
+	}
+	for _, id := range ids {
+		row, err := p.get(id)
+		if err != nil {
+			return err
+		}
+		p.remove(row)
+	}
+	return nil
+}
 
 // Acts are as old as the broker's time of the fact, whatever an old CLI's clock said.
 var forgetAudit = forgetting{
@@ -124,6 +159,9 @@ func auditOf(f *fact) (AuditRecord, bool) {
 		return a, false
 	}
 	a.Actor, a.Action, a.Target = auditOperator, act.action, act.target
+	if f.event.Aggregate() == events.AggregateExec {
+		a.ExecID = f.event.Subject
+	}
 	says := map[string]any{}
 	maps.Copy(says, act.says)
 	if kind == kindCLI {

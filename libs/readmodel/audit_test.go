@@ -218,3 +218,59 @@ func TestAuditFilters(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none, "limit 0 is none")
 }
+
+// An act is forgotten by the broker's time of its fact; one that is told again later, when it should be gone, is there again,
+// as it would be in a file made of what the log still holds.
+func TestAuditForgets(t *testing.T) {
+	dir := t.TempDir()
+	slot, err := ClaimSlot(dir, brief)
+	require.NoError(t, err)
+	w, _, err := slot.Continue(t.Context())
+	require.NoError(t, err)
+	w.slot = slot
+	t.Cleanup(func() { require.NoError(t, w.Close()) })
+	require.NoError(t, w.Serve(t.Context()))
+	r := read(t, dir)
+	j := &journal{t: t}
+	list := func() (ids []uint64) {
+		rows, _, err := r.Audit(t.Context(), AuditFilter{Page: everything})
+		require.NoError(t, err)
+		for _, a := range rows {
+			ids = append(ids, a.Sequence)
+		}
+		return ids
+	}
+	j.append(events.JobSaved{ID: "hello", Version: "1"}, "user:ann")
+	j.raw("audit.operator.kill.x", wire.AuditEvent{Actor: "operator", Action: "kill", OccurredAt: begin.Add(999 * aDay)})
+	j.later = 9 * aDay
+	j.append(events.ScriptRevoked{JobID: "hello"}, "user:ann")
+	apply(t, w, j.messages)
+	require.NoError(t, w.ForgetAll(t.Context()))
+	require.Equal(t, []uint64{2, 3, 1}, list())
+	j.later = 11 * aDay
+	j.append(events.JobSaved{ID: "hello", Version: "1"}, "user:ann") // the same, again
+	apply(t, w, j.messages)
+	require.Equal(t, []uint64{2, 3, 4}, list())
+	require.NoError(t, w.ForgetAll(t.Context()))
+	require.Equal(t, []uint64{3, 4}, list())
+}
+
+// With an exec that is reduced goes all that was done to it, in whatever batch that was: the log loses it together.
+func TestAuditForgetsWithItsExec(t *testing.T) {
+	dir := t.TempDir()
+	w, r := open(t, dir), read(t, dir)
+	j := &journal{t: t}
+	j.append(requested("exec-1", "hello"), "user:ann")
+	j.append(requested("exec-2", "hello"), "user:ann")
+	apply(t, w, j.messages)
+	j.append(events.ExecKilled{ExecID: "exec-1"}, "user:ann")
+	j.append(events.ExecKilled{ExecID: "exec-2"}, "user:ann")
+	j.append(events.ExecReduced{ExecID: "exec-1"}, "service:scheduler")
+	apply(t, w, j.messages)
+	rows, _, err := r.Audit(t.Context(), AuditFilter{Page: everything})
+	require.NoError(t, err)
+	require.Len(t, rows, 2)
+	for _, a := range rows {
+		require.Equal(t, "exec-2", a.ExecID)
+	}
+}
