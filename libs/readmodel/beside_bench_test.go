@@ -35,8 +35,8 @@ func besideQueries(ctx context.Context, r *Reader, execs int) []benchQuery {
 // fast as it can: to the same file, to another one just like it, and to none, by turns of half a second. On a machine whose
 // processors are all busy readers lose to any work that goes on beside, so of-ceiling, the reads beside the writer of their own
 // file over those beside the writer of the other, is what the *file* costs: locks, the write-ahead log, pages that have changed.
-// of-idle is the same over the reads beside nobody. A turn without a writer begins with the log written back into the file. events/s
-// is what the writer of the same file manages meanwhile.
+// of-idle is the same over the reads beside nobody. Both are medians of the turns. A turn without a writer of the file begins with
+// the log written back into it. events/s is what the writer of the same file manages meanwhile.
 func BenchmarkReadsBesideWriter(b *testing.B) {
 	dir, execs := benchModel(b)
 	other := b.TempDir()
@@ -46,35 +46,39 @@ func BenchmarkReadsBesideWriter(b *testing.B) {
 	require.NoError(b, err)
 	defer func() { require.NoError(b, r.Close()) }()
 	mix := besideQueries(context.Background(), r, execs)
-	reads, spent := map[*writing]int64{}, map[*writing]time.Duration{}
-	var applied int
-	for b.Loop() {
-		for _, w := range []*writing{own, beside, nil} {
-			if w != own {
-				own.rest(b)
-			}
-			stop := w.start(b)
-			started := time.Now()
-			reads[w] += readAll(b, mix, besideWindow)
-			spent[w] += time.Since(started)
-			if n := stop(); w == own {
-				applied += n
-			}
+	turn := func(w *writing, to *Writer) (reads float64, applied int) {
+		if to != own.w {
+			own.rest(b)
 		}
+		stop := w.start(b, to)
+		reads = readAll(b, mix, besideWindow)
+		return reads, stop()
 	}
-	rate := func(w *writing) float64 { return float64(reads[w]) / spent[w].Seconds() }
-	b.ReportMetric(rate(own), "reads/s")
-	b.ReportMetric(rate(own)/rate(beside), "of-ceiling")
-	b.ReportMetric(rate(own)/rate(nil), "of-idle")
-	b.ReportMetric(float64(applied)/spent[own].Seconds(), "events/s")
+	var rates, ofCeiling, ofIdle, written []float64
+	for b.Loop() {
+		mine, applied := turn(own, own.w)
+		ceiling, _ := turn(beside, beside.w)
+		idle, _ := turn(beside, nil)
+		rates, written = append(rates, mine), append(written, float64(applied)/besideWindow.Seconds())
+		ofCeiling, ofIdle = append(ofCeiling, mine/ceiling), append(ofIdle, mine/idle)
+	}
+	median := func(of []float64) float64 {
+		slices.Sort(of)
+		return of[len(of)/2]
+	}
+	b.ReportMetric(median(rates), "reads/s")
+	b.ReportMetric(median(ofCeiling), "of-ceiling")
+	b.ReportMetric(median(ofIdle), "of-idle")
+	b.ReportMetric(median(written), "events/s")
 	b.ReportMetric(0, "ns/op")
 }
 
-// readAll asks the queries in turn, by as many goroutines as there are processors, for as long as is given, and counts them.
-func readAll(b *testing.B, mix []benchQuery, window time.Duration) int64 {
+// readAll asks the queries in turn, by as many goroutines as there are processors, for as long as is given: how many a second.
+func readAll(b *testing.B, mix []benchQuery, window time.Duration) float64 {
 	var count atomic.Int64
 	var readers sync.WaitGroup
-	until := time.Now().Add(window)
+	started := time.Now()
+	until := started.Add(window)
 	for n := range runtime.GOMAXPROCS(0) {
 		readers.Go(func() {
 			for i := n * len(mix) / 2; time.Now().Before(until); i++ {
@@ -87,7 +91,7 @@ func readAll(b *testing.B, mix []benchQuery, window time.Duration) int64 {
 		})
 	}
 	readers.Wait()
-	return count.Load()
+	return float64(count.Load()) / time.Since(started).Seconds()
 }
 
 // writing applies execs that follow those of a model, one a batch.
@@ -106,11 +110,9 @@ func benchFeed(b *testing.B, dir string, execs int) *writing {
 	return &writing{w: w, exec: execs, next: at.Sequence + 1}
 }
 
-// start applies batches until it is told to stop, which gives how many messages those were. Of nil there is no writer.
-func (x *writing) start(b *testing.B) (stop func() int) {
-	if x == nil {
-		return func() int { return 0 }
-	}
+// start applies batches to a file until it is told to stop, which gives how many messages those were. Without a file it only
+// holds them, so that the collector has the same to do.
+func (x *writing) start(b *testing.B, to *Writer) (stop func() int) {
 	var batches [][]Message // made before anybody counts
 	for range besideBatches {
 		j := &journal{t: b}
@@ -125,17 +127,21 @@ func (x *writing) start(b *testing.B) (stop func() int) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for _, batch := range batches {
+			if to == nil {
+				break
+			}
 			select {
 			case <-end:
 				return
 			default:
 			}
-			if _, err := x.w.Apply(context.Background(), events.StreamLog, batch); err != nil {
+			if _, err := to.Apply(context.Background(), events.StreamLog, batch); err != nil {
 				b.Error(err)
 				return
 			}
 			n += len(batch)
 		}
+		<-end
 	})
 	return func() int {
 		close(end)
