@@ -76,12 +76,14 @@ type slotMetrics struct {
 
 func newSlotMetrics(s *server) *slotMetrics {
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("kanade_read_model_"+name, help, []string{"slot", "served"}, prometheus.Labels{"schema": readmodel.SchemaHash()[:12]})
+		return prometheus.NewDesc(name, help, []string{"slot", "served"}, prometheus.Labels{"schema": readmodel.SchemaHash()[:12]})
 	}
 	return &slotMetrics{
-		server: s, applied: desc("applied_sequence", "Last LOG sequence that a copy of the read model holds, as the API sees it."),
-		lag: desc("lag_messages", "Sequence numbers that the log is ahead of the copy."),
-		age: desc("age_seconds", "How long ago what the copy shows last was stored."), still: desc("still_seconds", "How long the API has not seen the copy get further."),
+		server:  s,
+		applied: desc("kanade_read_model_applied_sequence", "Last LOG sequence that a copy of the read model holds, as the API sees it."),
+		lag:     desc("kanade_read_model_lag_messages", "Sequence numbers that the log is ahead of the copy."),
+		age:     desc("kanade_read_model_age_seconds", "How long ago what the copy shows last was stored."),
+		still:   desc("kanade_read_model_still_seconds", "How long the API has not seen the copy get further."),
 	}
 }
 
