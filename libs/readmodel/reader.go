@@ -84,6 +84,8 @@ type SlotState struct {
 	// Sequence is how far the LOG is applied, and At when the broker stored that message.
 	Sequence uint64
 	At       time.Time
+	// Moved is when this Reader last saw it get further, by the clock of this host; when it first saw it, until then.
+	Moved time.Time
 }
 
 // Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
@@ -104,7 +106,7 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
-		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current}
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current, Moved: s.moved}
 		if len(found) > 0 {
 			state.Sequence, state.At = found[0].Sequence, found[0].At
 		}

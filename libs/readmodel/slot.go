@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 	"modernc.org/sqlite"
@@ -222,6 +223,8 @@ type slotFile struct {
 	// is being built.
 	sequence   uint64
 	generation int
+	// moved is when a look found it further than the one before.
+	moved time.Time
 
 	mu sync.Mutex
 	// stmts are the prepared statements by their text: to parse a query costs as much as to answer a short one. There are
@@ -267,6 +270,12 @@ func (s *slotFile) same() bool {
 // look reads how far the file is. One that has no tables yet is an error: tables and rows are made in transactions, so a
 // file is whole or not there.
 func (s *slotFile) look(ctx context.Context) error {
+	before := s.sequence
+	defer func() {
+		if s.sequence != before || s.moved.IsZero() {
+			s.moved = time.Now()
+		}
+	}()
 	return s.db.QueryRowContext(ctx, "SELECT user_version, COALESCE((SELECT sequence FROM checkpoints WHERE stream = ?), 0) FROM pragma_user_version",
 		events.StreamLog).Scan(&s.generation, sequence{&s.sequence})
 }

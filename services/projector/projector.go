@@ -144,7 +144,7 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 		group.Go(func() error { return p.keepSnapshots(ctx) })
 	}
 	if listener != nil {
-		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, p.feeds()) }}
+		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return p.readiness(ctx) }}
 		group.Go(func() error { return health.Serve(ctx, listener) })
 	}
 	return group.Wait()

@@ -47,6 +47,7 @@ type grammar struct {
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
 	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
+	Audit      auditCmd      `cmd:"" help:"What operators did: who, when, what, to what."`
 	Dead       deadCmd       `cmd:"" help:"Messages that could not be processed."`
 	Backup     backupCmd     `cmd:"" help:"Copy the whole system, log, buckets and objects, from its broker into a directory."`
 	Restore    restoreCmd    `cmd:"" help:"Bring a backup back into an empty broker."`

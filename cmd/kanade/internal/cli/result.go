@@ -48,13 +48,16 @@ func (f *resultFlags) query(now time.Time) (url.Values, error) {
 	return q, err
 }
 
-// sinceText is a time as the API reads it; empty for none.
-func sinceText(flag string, now time.Time) (string, error) {
+// sinceText is what --since says as the API reads it; empty for none.
+func sinceText(flag string, now time.Time) (string, error) { return timeText("--since", flag, now) }
+
+// timeText is what the flag of a time says as the API reads it; empty for none.
+func timeText(name, flag string, now time.Time) (string, error) {
 	if ago, err := time.ParseDuration(flag); err == nil {
 		return now.Add(-ago).UTC().Format(time.RFC3339Nano), nil
 	}
 	if _, err := time.Parse(time.RFC3339, flag); err != nil && flag != "" {
-		return "", fmt.Errorf("--since %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", flag)
+		return "", fmt.Errorf("%s %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", name, flag)
 	}
 	return flag, nil
 }

@@ -126,6 +126,11 @@ func (s *site) startAgent(pc, data string, way nats.InProcessConnProvider, x age
 
 // try sends a request; a service that is down, or an answer that is no success, is an error.
 func (s *site) try(method, path, body string, headers ...string) ([]byte, http.Header, error) {
+	return s.api.try(method, path, body, headers...)
+}
+
+// try sends a request to the api that listens there.
+func (p *pipes) try(method, path, body string, headers ...string) ([]byte, http.Header, error) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://api"+path, strings.NewReader(body))
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +142,7 @@ func (s *site) try(method, path, body string, headers ...string) ([]byte, http.H
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	transport := &http.Transport{DialContext: s.api.dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: p.dial, DisableKeepAlives: true}
 	answer, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
 		return nil, nil, err

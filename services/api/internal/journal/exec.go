@@ -135,7 +135,7 @@ func (j *Journal) request(
 	// The id is not derived from the key: of two requests at once, the one that comes second must learn what the first
 	// one stored, not be told that it was its own.
 	seq, err = j.append(ctx, e, events.Meta{
-		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, CorrelationID: e.ExecID,
+		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, Origin: c.Origin, CorrelationID: e.ExecID,
 	}, 0)
 	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier, or an id that somebody else took
 		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {

@@ -149,7 +149,7 @@ func (j *Journal) meta(ctx context.Context, c Caller, s subject) (events.Meta, e
 	if err != nil {
 		return events.Meta{}, err
 	}
-	m := events.Meta{ID: uuid.NewString(), Source: source, Time: now, Actor: c.Actor, CorrelationID: c.request()}
+	m := events.Meta{ID: uuid.NewString(), Source: source, Time: now, Actor: c.Actor, Origin: c.Origin, CorrelationID: c.request()}
 	if m.CorrelationID != "" {
 		m.ID = events.DeriveID(m.CorrelationID, string(s.aggregate), s.id, c.BodyHash)
 	}

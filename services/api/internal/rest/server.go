@@ -56,6 +56,9 @@ func Handler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := newSlotMetrics(s).register(c.Metrics); err != nil {
+		return nil, err
+	}
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, r, fail(http.StatusNotFound, "no such path: "+r.URL.EscapedPath()))
@@ -127,6 +130,8 @@ func (s *server) routes() []route {
 		{"/api/schedules/{id}/disable", methods{post: s.disableSchedule}},
 		{"/api/schedules/{id}/ticks", methods{get: read((*server).listTicks)}},
 		{"/api/schedules/{id}/preview", methods{get: read((*server).previewSchedule)}},
+
+		{"/api/audit", methods{get: read((*server).listAudit)}},
 
 		{"/api/dead", methods{get: present(s.listDead)}},
 		{"/api/dead/{seq}", methods{get: present(s.getDead)}},
