@@ -28,7 +28,7 @@ func TestEveryFactIsAnActOrNot(t *testing.T) {
 		"script.revoked": "script_revoke", "script.unrevoked": "script_unrevoke", "freeze.saved": "freeze_set", "freeze.cleared": "freeze_clear",
 		"agent.seen": none, "agent.grouped": "group_set",
 		"run.received": none, "run.started": none, "run.finished": none, "run.skipped": none,
-		"config.check-requested": "read_model_rebuild", "config.checked": none, "config.saved": "installation_set", "clock.ticked": none,
+		"config.check-requested": "read_model_rebuild", "config.checked": none, "config.past-requested": none, "config.saved": "installation_set", "clock.ticked": none,
 	}
 	words := map[string]string{}
 	for _, info := range events.Types() {
