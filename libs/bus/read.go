@@ -17,6 +17,12 @@ import (
 // loadPage is how many messages one request of Load asks for.
 const loadPage = 500
 
+// Limits of one request of Walk: messages, and bytes together. Requests of execs bear whole scripts.
+const (
+	walkMessages = 256
+	walkBytes    = 4 << 20
+)
+
 // RawMsg is a stored message of any stream.
 type RawMsg struct {
 	Stream, Subject string
@@ -76,6 +82,42 @@ func (b *Bus) loadPage(ctx context.Context, filter string, after uint64) ([]Stor
 			return nil, err
 		}
 		page = append(page, s)
+	}
+	return page, nil
+}
+
+// Walk reads the log's messages of a subject filter in order, from its beginning, until look says that it has seen enough.
+// It leaves nothing at the broker and holds a page at a time; what it reads meanwhile may go. It may be answered by a
+// follower that lags, and serves where what matters is old.
+func (b *Bus) Walk(ctx context.Context, filter string, look func(RawMsg) (more bool, err error)) error {
+	for next := uint64(1); ; {
+		page, err := b.walkPage(ctx, filter, next)
+		if err != nil {
+			return fmt.Errorf("walk %s from %d: %w", filter, next, err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, m := range page {
+			if more, err := look(m); err != nil || !more {
+				return err
+			}
+		}
+		next = page[len(page)-1].Seq + 1
+	}
+}
+
+// walkPage gives at least one message if there is one.
+func (b *Bus) walkPage(ctx context.Context, filter string, from uint64) ([]RawMsg, error) {
+	var page []RawMsg
+	for m, err := range b.Batch(ctx, events.StreamLog, walkMessages,
+		jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(from), jetstreamext.GetBatchMaxBytes(walkBytes)) {
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, RawMsg{
+			Stream: events.StreamLog, Subject: m.Subject, Seq: m.Sequence, Time: m.Time.UTC(), Header: m.Header, Data: m.Data,
+		})
 	}
 	return page, nil
 }
