@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -76,7 +77,7 @@ func TestEventsTailOfHousekeeping(t *testing.T) {
 	require.NoError(t, err)
 	defer b.Close()
 	for _, p := range []events.Payload{events.ClockTicked{ID: events.ClockID, Day: "2026-11-23"}, events.ExecReduced{ExecID: "e1"}} {
-		e, err := events.New(p, events.Meta{ID: p.AggregateID(), Source: "/kanade/test", Time: nine, Actor: "service:scheduler"})
+		e, err := events.New(p, events.Meta{ID: p.AggregateID(), Source: "/kanade/test", Time: time.Now(), Actor: "service:scheduler"})
 		require.NoError(t, err)
 		_, err = b.Append(t.Context(), e, bus.Any)
 		require.NoError(t, err)

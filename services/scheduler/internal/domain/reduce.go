@@ -134,10 +134,8 @@ func (r *Recount) dispatched(p events.WaveDispatched, seq uint64, at time.Time) 
 	}
 	for place := from; place < to; place++ {
 		pc := w.At(place)
-		if t := r.targets[pc]; t.Wave == p.Wave {
-			if next, changed := t.Send(seq, at); changed {
-				r.set(pc, next)
-			}
+		if next, changed := r.targets[pc].Send(seq, at); changed {
+			r.set(pc, next)
 		}
 	}
 }

@@ -102,9 +102,9 @@ func (s *Schedule) remove(seq uint64, at time.Time, local *time.Location) {
 	s.DeletedSeq, s.DeletedAt = seq, at
 }
 
-// gone reports whether it was deleted before an instant, and all of its ticks are in the ledger.
+// gone reports whether it was deleted before an instant and is not there again.
 func (s *Schedule) gone(before time.Time) bool {
-	return len(s.Versions) == 0 && s.DeletedSeq > 0 && s.DeletedAt.Before(before)
+	return s.Current() == nil && s.DeletedSeq > 0 && s.DeletedAt.Before(before)
 }
 
 // Outlived reports whether a fact of progress may leave the log: each of its endpoints has a later one, or the schedule was
