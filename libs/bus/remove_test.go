@@ -79,6 +79,30 @@ func TestDeleteTakesOneFact(t *testing.T) {
 	})
 }
 
+// What was last before is last again, for whoever asks for the stream's last message and for whoever appends.
+func TestLastAfterTheLastWasDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bustest.Connect(t, bustest.Broker(t))
+		_, ok, err := b.LastRaw(t.Context(), events.StreamLog, ">")
+		require.NoError(t, err)
+		require.False(t, ok)
+		last := appendFacts(t, b, "pc", 3)
+		for want := last - 1; want > last-3; want-- {
+			_, err := b.Delete(t.Context(), want+1)
+			require.NoError(t, err)
+			for _, filter := range []string{">", events.AggregateFilter(events.AggregateAgent, "pc"), events.FactSubject(events.AggregateAgent, "pc", "grouped")} {
+				m, ok, err := b.LastRaw(t.Context(), events.StreamLog, filter)
+				require.NoError(t, err)
+				require.True(t, ok, filter)
+				require.Equal(t, want, m.Seq)
+			}
+		}
+		seq, err := b.Append(t.Context(), fact(t, "next", "pc"), last-2)
+		require.NoError(t, err)
+		require.Equal(t, last+1, seq, "sequences are not used again")
+	})
+}
+
 // A page ends by its bytes as well; what is larger than that comes all the same, and what is deleted meanwhile is not missed.
 func TestWalkReadsAllInPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,11 +49,11 @@ func TestReduce(t *testing.T) {
 		_, ok := reduction(t, at, facts...).Reduce("x", due)
 		require.False(t, ok)
 	}
-	none(due.History, facts...)                                    // not older than the history
-	none(old, facts[:4]...)                                        // somebody may still wait for it
-	none(old, append(facts, events.ExecReduced{ExecID: "x"})...)   // it has been
-	none(old, facts[1:]...)                                        // nobody knows how old it is
-	none(old, events.ExecReduced{ExecID: "x", Totals: said(1)})    // there is nothing else any more
+	none(due.History, facts...)                                               // not older than the history
+	none(old, facts[:4]...)                                                   // somebody may still wait for it
+	none(old, append(facts, events.ExecReduced{ExecID: "x"})...)              // it has been
+	none(old, facts[1:]...)                                                   // nobody knows how old it is
+	none(old, events.ExecReduced{ExecID: "x", Totals: said(1)})               // there is nothing else any more
 	none(old, events.ExecKilled{ExecID: "x"}, events.ExecHalted{ExecID: "x"}) // nobody asked for it
 }
 
