@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -214,7 +215,13 @@ func TestDocumentsAndTicksLeave(t *testing.T) {
 // Handlers fail, come twice and are killed, schedulers come and go and so does the broker: in the end the log holds what it
 // has to, each exec was reduced once, and no fact left before its time.
 func TestProveHousekeepingInTrouble(t *testing.T) {
-	seed, span := rand.Uint64(), 22
+	seed, span := rand.Uint64(), 21
+	if text := os.Getenv("KANADE_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("seed %d", seed)
 	if os.Getenv("KANADE_PROVE") == "full" {
 		span = 90
 	}
@@ -399,6 +406,7 @@ func TestHousekeepingOfAFullLog(t *testing.T) {
 		require.NoError(t, w.bus.Ensure(t.Context(), limits))
 		w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{strings.Repeat("a", 4<<10)}})
 		w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{"b"}})
+		w.night(16, 1)
 		until(t, midnight(17).Add(-time.Minute))
 		w.run(scheduler.Deps{})
 		pass(time.Second)
@@ -410,10 +418,10 @@ func TestHousekeepingOfAFullLog(t *testing.T) {
 		}
 		require.ErrorIs(t, err, bus.ErrLogFull)
 		until(t, midnight(17).Add(10*time.Minute))
-		require.Empty(t, w.days())
+		require.Equal(t, []string{"2000-01-17"}, w.days())
 		require.Equal(t, []string{"b"}, of[events.AgentGrouped](w.facts(events.AggregateAgent, "pc1"))[0].Groups)
 		pass(time.Hour)
-		require.Equal(t, []string{"2000-01-18"}, w.days())
+		require.Equal(t, []string{"2000-01-17", "2000-01-18"}, w.days())
 	})
 }
 

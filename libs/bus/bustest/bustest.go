@@ -4,9 +4,12 @@
 // Simulated time: inside testing/synctest the broker, the bus and the services run on the bubble's clock, so that ack
 // waits, back-off, ages and days of timers pass in milliseconds. What it takes: TestMain calls Main, before any bubble;
 // broker and connections are made with the bubble's own *testing.T and closed by its cleanups (Broker and Connect do);
-// no TCP and no other process inside; no message that reaches its stream's max age, and no change of a stream that holds such
-// messages (the broker then judges age by the access-time clock, to which a bubble is in the past, and drops all that may go); contexts are made inside; tests with bubbles do not run in parallel (forgetTimers
+// no TCP and no other process inside; contexts are made inside; tests with bubbles do not run in parallel (forgetTimers
 // says why).
+//
+// No message may reach its stream's max age in a bubble, and no stream be changed that has a max age and holds messages: the
+// broker then judges age by the access-time clock, to which a bubble lies in the past, and drops all but what bears a TTL of
+// its own.
 package bustest
 
 import (
