@@ -54,7 +54,7 @@ func (s *server) getExplanation(w http.ResponseWriter, r *http.Request, _ string
 	if c.Facts, err = s.execFacts(r.Context(), e.ExecID); err != nil {
 		return err
 	}
-	if c.Reduced() {
+	if e.Forgotten || c.Reduced() { // the read model forgets at once, the log says so the day after
 		return domain.Refuse(domain.NotFound, "what endpoints did in execution '%s' has been forgotten: it is older than the history", e.ExecID)
 	}
 	c.Now = s.now(r.Context())

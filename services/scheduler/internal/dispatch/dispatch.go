@@ -173,7 +173,7 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 	}
 	var p events.ExecPlanned
 	d.fold.Read(func(s *domain.State) {
-		p = fanout.Within(fanout.Plan(*x.requested, plan, s.Fleet, now), x.requestedAt.Add(s.Retain().History))
+		p = fanout.Within(fanout.Plan(*x.requested, plan, s.Fleet, now), x.requestedAt, s.Retain().History)
 	})
 	return d.append(ctx, x, p, now, uuid.NewString())
 }

@@ -135,7 +135,7 @@ func (x *Exec) Late(wave int, now time.Time, history time.Duration) (deadline, e
 	}
 	late := fanout.Within(events.ExecPlanned{
 		DeadlineAt: now.Add(x.Keeps), ExpiresAt: fanout.LastOut(rest, now, x.Lasts, x.Keeps).Add(x.Keeps).Add(x.Lasts),
-	}, x.RequestedAt.Add(history))
+	}, x.RequestedAt, history)
 	if late.ExpiresAt.After(x.ExpiresAt) {
 		expires = &late.ExpiresAt
 	}

@@ -33,8 +33,8 @@ type Due struct {
 
 // DueAt are those at a time of the log.
 func DueAt(r events.Retain, log time.Time) Due {
-	history := r.HistoryAt(log)
-	return Due{History: history, Slack: history.Add(r.History - events.Slack), Ledger: r.LedgerAt(log).Add(-events.Slack), Noted: history.Add(-events.Slack)}
+	slack := events.Retain{History: events.Slack}.HistoryAt(log)
+	return Due{History: r.HistoryAt(log), Slack: slack, Ledger: r.LedgerAt(log).Add(-events.Slack), Noted: r.HistoryAt(log).Add(-events.Slack)}
 }
 
 // NextDay is the day of the clock that comes next, a date in UTC, and when it begins: today where the log's newest day has

@@ -210,7 +210,7 @@ func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
 	}
 	var history time.Duration
 	k.fold.Read(func(s *domain.State) { history = s.Retain().History })
-	if m.StoredAt.Add(history).Before(now) {
+	if history > 0 && m.StoredAt.Add(history).Before(now) {
 		k.logger.Warn("a tick is too old for its exec to begin", "schedule", t.ID, "exec", t.Exec.ExecID, "sequence", m.Seq)
 		return nil
 	}
