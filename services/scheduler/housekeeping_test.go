@@ -462,3 +462,41 @@ func TestTimersOfWhatWasReduced(t *testing.T) {
 		require.Equal(t, []string{"reduced"}, w.types("x"))
 	})
 }
+
+// The last fact that the fold has seen, and the last of the log, may be gone: a scheduler goes on from the saved fold, or
+// folds what is left, and decides nothing before it has.
+func TestFoldGoesOnWhereFactsAreGone(t *testing.T) {
+	for name, forget := range map[string]bool{"from the saved fold": false, "from the log": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				stop := w.run(scheduler.Deps{})
+				w.agent("pc1", nil)
+				w.job("job", "1")
+				w.schedule("s", "when: {per_pc: {every: 1h}}\ntarget: {all: true}")
+				pass(5 * time.Minute)
+				require.Len(t, w.ledger("s"), 1)
+				w.append(events.AgentGrouped{PCID: "pc2", Groups: []string{"a"}})
+				last := w.append(events.AgentGrouped{PCID: "pc2", Groups: []string{"b"}})
+				pass(time.Minute)
+				stop()
+				for _, seq := range []uint64{last, last - 1} {
+					there, err := w.bus.Delete(t.Context(), seq)
+					require.NoError(t, err)
+					require.True(t, there)
+				}
+				if forget {
+					require.NoError(t, w.bus.DeleteObject(t.Context(), events.StoreSchedulerState, "fold-v4"))
+				}
+				w.run(scheduler.Deps{})
+				pass(10 * time.Minute)
+				require.Len(t, w.ledger("s"), 1, "nothing is fired that has been")
+				pass(time.Hour)
+				require.Len(t, w.ledger("s"), 2)
+				w.exec("x", catalog.Target{PCs: []string{"pc1"}})
+				pass(time.Minute)
+				require.Equal(t, "closed", w.types("x")[4])
+			})
+		})
+	}
+}
