@@ -86,11 +86,11 @@ func (b *Bus) loadPage(ctx context.Context, filter string, after uint64) ([]Stor
 	return page, nil
 }
 
-// Walk reads the log's messages of a subject filter in order, from its beginning, until look says that it has seen enough.
+// Walk reads the log's messages of a subject filter in order, from a sequence on, until look says that it has seen enough.
 // It leaves nothing at the broker and holds a page at a time; what it reads meanwhile may go. It may be answered by a
 // follower that lags, and serves where what matters is old.
-func (b *Bus) Walk(ctx context.Context, filter string, look func(RawMsg) (more bool, err error)) error {
-	for next := uint64(1); ; {
+func (b *Bus) Walk(ctx context.Context, filter string, from uint64, look func(RawMsg) (more bool, err error)) error {
+	for next := max(from, 1); ; {
 		page, err := b.walkPage(ctx, filter, next)
 		if err != nil {
 			return fmt.Errorf("walk %s from %d: %w", filter, next, err)

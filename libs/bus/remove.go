@@ -3,8 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -17,31 +15,11 @@ const (
 	errDeleteFailed = 10057
 )
 
-// Purge takes the facts of one aggregate that a filter names and that lie before a sequence out of the log, and returns how
-// many there were. What is appended afterwards lies behind the sequence and is safe. It is for housekeeping alone: what the
-// log does not hold was never said.
+// Delete takes one message out of the log, and reports whether it was there, so that it is safe to repeat. It is for
+// housekeeping alone: what the log does not hold was never said. Errors: ErrUnavailable.
 //
-// The filter begins with "events.", an aggregate and an id, so that no slip takes more than that one; the sequence is at
-// least 1. None there is no error, so that it is safe to repeat. Errors: ErrUnavailable.
-func (b *Bus) Purge(ctx context.Context, filter string, before uint64) (int, error) {
-	parts := strings.Split(filter, ".")
-	if len(parts) < 4 || parts[0] != "events" || strings.ContainsAny(parts[1]+parts[2], "*>") || before == 0 {
-		return 0, fmt.Errorf("purge %s before %d: it names more than one aggregate, or no sequence", filter, before)
-	}
-	var answer struct {
-		Purged int `json:"purged"`
-	}
-	request := struct {
-		Filter string `json:"filter"`
-		Seq    uint64 `json:"seq"`
-	}{filter, before}
-	if err := b.api(ctx, "STREAM.PURGE."+events.StreamLog, request, &answer); err != nil {
-		return 0, fmt.Errorf("purge %s before %d: %w", filter, before, notFound(err))
-	}
-	return answer.Purged, nil
-}
-
-// Delete takes one message out of the log, and reports whether it was there. It is for housekeeping alone, as Purge is.
+// There is no deletion by subject. The broker's (2.15) holds the stream's lock while it looks at every block between the
+// subject's first message and its last, and reads those that it does not hold in memory: for an exec that is 90 days of the log.
 func (b *Bus) Delete(ctx context.Context, seq uint64) (bool, error) {
 	err := b.DeleteMessage(ctx, events.StreamLog, seq)
 	var api *jetstream.APIError

@@ -14,53 +14,6 @@ import (
 	"kanade/libs/events"
 )
 
-func TestPurgeTakesOneAggregateUpToASequence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := bustest.Connect(t, bustest.Broker(t))
-		appendFacts(t, b, "pc", 3)
-		other := appendFacts(t, b, "pc2", 2)
-		_, err := b.Append(t.Context(), fact(t, "fourth", "pc"), bus.Any)
-		require.NoError(t, err)
-		last, err := b.Append(t.Context(), fact(t, "fifth", "pc"), bus.Any)
-		require.NoError(t, err)
-		filter := events.AggregateFilter(events.AggregateAgent, "pc")
-		n, err := b.Purge(t.Context(), filter, last)
-		require.NoError(t, err)
-		require.Equal(t, 4, n, "the one of the sequence itself stays")
-		n, err = b.Purge(t.Context(), filter, last)
-		require.NoError(t, err)
-		require.Zero(t, n, "repeating is harmless")
-		left, err := b.Load(t.Context(), events.AggregateAgent, "pc2", 0)
-		require.NoError(t, err)
-		require.Len(t, left, 2)
-		require.Equal(t, other, left[1].Seq)
-
-		n, err = b.Purge(t.Context(), filter, last+1)
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
-		_, err = b.Append(t.Context(), fact(t, "new", "pc"), last)
-		require.ErrorIs(t, err, bus.ErrConflict, "an aggregate that is empty is at 0, whatever it was")
-		_, err = b.Append(t.Context(), fact(t, "new", "pc"), 0)
-		require.NoError(t, err)
-	})
-}
-
-func TestPurgeRefusesWhatIsWide(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := bustest.Connect(t, bustest.Broker(t))
-		last := appendFacts(t, b, "pc", 3)
-		for _, filter := range []string{">", "events.>", "events.*.pc.>", "events.agent.>", "events.agent.*.seen", "results.0.x.y", "events.agent.pc"} {
-			_, err := b.Purge(t.Context(), filter, last)
-			require.ErrorContains(t, err, "more than one aggregate", filter)
-		}
-		_, err := b.Purge(t.Context(), events.AggregateFilter(events.AggregateAgent, "pc"), 0)
-		require.Error(t, err, "no sequence would mean all")
-		facts, err := b.Load(t.Context(), events.AggregateAgent, "pc", 0)
-		require.NoError(t, err)
-		require.Len(t, facts, 3)
-	})
-}
-
 func TestDeleteTakesOneFact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bustest.Connect(t, bustest.Broker(t))
@@ -115,10 +68,10 @@ func TestWalkReadsAllInPages(t *testing.T) {
 			_, err := b.Delete(t.Context(), m.Seq)
 			return true, err
 		}
-		require.NoError(t, b.Walk(t.Context(), events.FactFilter(events.AggregateAgent, "grouped"), look))
+		require.NoError(t, b.Walk(t.Context(), events.FactFilter(events.AggregateAgent, "grouped"), 0, look))
 		require.Len(t, seen, want)
 		require.Equal(t, last, seen[want-1])
-		require.NoError(t, b.Walk(t.Context(), events.FactFilter(events.AggregateAgent, "grouped"), func(bus.RawMsg) (bool, error) {
+		require.NoError(t, b.Walk(t.Context(), events.FactFilter(events.AggregateAgent, "grouped"), 0, func(bus.RawMsg) (bool, error) {
 			t.Error("there is nothing left")
 			return false, nil
 		}))
@@ -135,10 +88,13 @@ func TestWalkReadsWhatIsLarge(t *testing.T) {
 			require.NoError(t, err)
 		}
 		n := 0
-		require.NoError(t, b.Walk(ctx, events.PrefixAudit+"x", func(bus.RawMsg) (bool, error) { n++; return true, nil }))
+		require.NoError(t, b.Walk(ctx, events.PrefixAudit+"x", 0, func(bus.RawMsg) (bool, error) { n++; return true, nil }))
 		require.Equal(t, 4, n)
 		n = 0
-		require.NoError(t, b.Walk(ctx, events.PrefixAudit+"x", func(bus.RawMsg) (bool, error) { n++; return n < 2, nil }))
+		require.NoError(t, b.Walk(ctx, events.PrefixAudit+"x", 0, func(bus.RawMsg) (bool, error) { n++; return n < 2, nil }))
 		require.Equal(t, 2, n)
+		n = 0
+		require.NoError(t, b.Walk(ctx, events.PrefixAudit+"x", 4, func(m bus.RawMsg) (bool, error) { n += int(m.Seq); return true, nil }))
+		require.Equal(t, 4, n)
 	})
 }

@@ -122,8 +122,9 @@ type DocumentFact struct {
 type Outlived struct {
 	// Before: its facts before this sequence have been superseded; 0: none have.
 	Before uint64
-	// Ended: the last of its facts ends it, so that everything may go, if nothing has followed.
+	// Ended: the last of its facts, whose sequence is Last, ends it, so that everything may go, if nothing has followed.
 	Ended bool
+	Last  uint64
 }
 
 // Superseded decides on all facts of a kind of document that are older than the ledger, in any order.
@@ -142,17 +143,17 @@ func Superseded(old []DocumentFact) map[string]Outlived {
 	}
 	outlived := map[string]Outlived{}
 	for id, x := range last {
-		o := Outlived{Ended: x.Ends}
+		o := Outlived{Ended: x.Ends, Last: x.Seq}
 		if x.n > 1 {
 			o.Before = x.Seq
 		}
-		if o != (Outlived{}) {
+		if o.Ended || o.Before > 0 {
 			outlived[id] = o
 		}
 	}
 	return outlived
 }
 
-// TicksBefore is the sequence before which a schedule's ticks may go: those up to the last one that is older than the ledger,
-// but for the newest there is.
-func TicksBefore(lastOld, newest uint64) uint64 { return min(lastOld+1, newest) }
+// TickLeaves reports whether a tick that is older than the ledger, and the newest of those of its schedule, may go: only if it
+// is not the newest there is.
+func TickLeaves(seq, newest uint64) bool { return seq < newest }

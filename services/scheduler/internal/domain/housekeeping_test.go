@@ -150,7 +150,7 @@ func (l memory) keep(state *domain.State, due domain.Due) memory {
 		}
 	})
 	each(ticked, func(f stored) {
-		if seq, ok := lastOld[f.Subject]; ok && f.seq < domain.TicksBefore(seq, newest[f.Subject]) {
+		if seq := lastOld[f.Subject]; f.seq < seq || f.seq == seq && domain.TickLeaves(seq, newest[f.Subject]) {
 			drop(f)
 		}
 	})
@@ -305,13 +305,13 @@ func TestSuperseded(t *testing.T) {
 		{ID: "back", Seq: 7}, {ID: "never", Seq: 8, Ends: true},
 	})
 	require.Equal(t, map[string]domain.Outlived{
-		"twice": {Before: 3}, "gone": {Before: 6, Ended: true}, "back": {Before: 7}, "never": {Ended: true},
+		"twice": {Before: 3, Last: 3}, "gone": {Before: 6, Ended: true, Last: 6}, "back": {Before: 7, Last: 7}, "never": {Ended: true, Last: 8},
 	}, got)
 }
 
-func TestTicksBefore(t *testing.T) {
-	require.EqualValues(t, 11, domain.TicksBefore(10, 20), "younger ones follow")
-	require.EqualValues(t, 10, domain.TicksBefore(10, 10), "the newest stays, however old")
+func TestTickLeaves(t *testing.T) {
+	require.True(t, domain.TickLeaves(10, 20), "younger ones follow")
+	require.False(t, domain.TickLeaves(10, 10), "the newest stays, however old")
 }
 
 func TestScheduleIsForgotten(t *testing.T) {

@@ -23,7 +23,7 @@ func (r *run) documents(ctx context.Context) error {
 func (r *run) documentsOf(ctx context.Context, kind domain.DocumentKind) error {
 	var old []domain.DocumentFact
 	for i, fact := range kind.Facts() {
-		err := r.bus.Walk(ctx, events.FactFilter(kind.Aggregate, fact), func(m bus.RawMsg) (bool, error) {
+		err := r.bus.Walk(ctx, events.FactFilter(kind.Aggregate, fact), 0, func(m bus.RawMsg) (bool, error) {
 			if !m.Time.Before(r.due.Ledger) {
 				return false, nil
 			}
@@ -39,16 +39,19 @@ func (r *run) documentsOf(ctx context.Context, kind domain.DocumentKind) error {
 			return err
 		}
 	}
-	for id, o := range domain.Superseded(old) {
-		if o.Before > 0 {
-			for _, fact := range kind.Facts() {
-				if err := r.purge(ctx, kindDocument, events.FactSubject(kind.Aggregate, id, fact), o.Before); err != nil {
-					return err
-				}
-			}
+	outlived := domain.Superseded(old)
+	var gone []uint64
+	for _, f := range old {
+		if f.Seq < outlived[f.ID].Before {
+			gone = append(gone, f.Seq)
 		}
+	}
+	if err := r.delete(ctx, kindDocument, gone...); err != nil {
+		return err
+	}
+	for id, o := range outlived {
 		if o.Ended {
-			if err := r.purgeAll(ctx, kindDocument, events.AggregateFilter(kind.Aggregate, id), r.due.Ledger); err != nil {
+			if err := r.deleteAll(ctx, kindDocument, events.AggregateFilter(kind.Aggregate, id), 0, o.Last, r.due.Ledger); err != nil {
 				return err
 			}
 		}
@@ -58,17 +61,10 @@ func (r *run) documentsOf(ctx context.Context, kind domain.DocumentKind) error {
 
 // records takes out of the log what is on record about the read model and older than the ledger.
 func (r *run) records(ctx context.Context) error {
-	filter := events.AggregateFilter(events.AggregateConfig, events.ReadModelID)
-	var before uint64
-	err := r.bus.Walk(ctx, filter, func(m bus.RawMsg) (bool, error) {
+	return r.bus.Walk(ctx, events.AggregateFilter(events.AggregateConfig, events.ReadModelID), 0, func(m bus.RawMsg) (bool, error) {
 		if !m.Time.Before(r.due.Ledger) {
 			return false, nil
 		}
-		before = m.Seq + 1
-		return true, nil
+		return true, r.delete(ctx, kindRecord, m.Seq)
 	})
-	if err != nil || before == 0 {
-		return err
-	}
-	return r.purge(ctx, kindRecord, filter, before)
 }

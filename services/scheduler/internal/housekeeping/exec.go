@@ -25,7 +25,7 @@ type pending struct {
 // that were reduced before.
 func (r *run) execs(ctx context.Context) error {
 	var late []pending
-	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateExec, "requested"), func(m bus.RawMsg) (bool, error) {
+	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateExec, "requested"), 0, func(m bus.RawMsg) (bool, error) {
 		if !m.Time.Before(r.due.History) {
 			return false, nil
 		}
@@ -39,11 +39,11 @@ func (r *run) execs(ctx context.Context) error {
 		}
 		if is {
 			if reduced.Time.Before(r.due.Slack) {
-				return true, r.purge(ctx, kindExecFact, events.AggregateFilter(events.AggregateExec, e.Subject), reduced.Seq)
+				return true, r.deleteUntil(ctx, kindExecFact, events.AggregateFilter(events.AggregateExec, e.Subject), m.Seq, reduced.Seq, m.Seq)
 			}
 			return true, nil
 		}
-		x, err := r.load(ctx, e.Subject)
+		x, err := r.load(ctx, e.Subject, m.Seq)
 		if err != nil {
 			return true, r.leave(m.Subject, err)
 		}
@@ -81,8 +81,9 @@ func (r *run) leave(subject string, err error) error {
 	return nil
 }
 
-func (r *run) load(ctx context.Context, id string) (pending, error) {
-	facts, err := r.bus.Load(ctx, events.AggregateExec, id, 0)
+// load reads an exec from its request on; the broker would look for the first fact from the log's beginning.
+func (r *run) load(ctx context.Context, id string, requested uint64) (pending, error) {
+	facts, err := r.bus.Load(ctx, events.AggregateExec, id, requested-1)
 	if err != nil {
 		return pending{}, err
 	}
@@ -191,7 +192,7 @@ const reducedLag = 48 * time.Hour
 // a history after they were requested; one that was reduced late goes late.
 func (r *run) reducedExecs(ctx context.Context) error {
 	until := r.due.Ledger.Add(r.retain.History).Add(reducedLag)
-	return r.bus.Walk(ctx, events.FactFilter(events.AggregateExec, "reduced"), func(m bus.RawMsg) (bool, error) {
+	return r.bus.Walk(ctx, events.FactFilter(events.AggregateExec, "reduced"), 0, func(m bus.RawMsg) (bool, error) {
 		if !m.Time.Before(until) || !m.Time.Before(r.due.Slack) {
 			return false, nil
 		}
@@ -204,7 +205,7 @@ func (r *run) reducedExecs(ctx context.Context) error {
 			return true, r.leave(m.Subject, err)
 		}
 		if x, ok := p.(events.ExecReduced); ok && x.InitiatedAt.Before(r.due.Ledger) {
-			return true, r.purgeAll(ctx, kindExec, events.AggregateFilter(events.AggregateExec, s.Subject), r.due.Slack)
+			return true, r.deleteAll(ctx, kindExec, events.AggregateFilter(events.AggregateExec, s.Subject), m.Seq, m.Seq, r.due.Slack)
 		}
 		return true, nil
 	})

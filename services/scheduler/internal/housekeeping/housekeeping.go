@@ -7,7 +7,7 @@
 // once do nothing twice that shows. A fact is deleted only where another one that stays, or its age, makes it superfluous:
 // ExecReduced is stored before what it sums up goes, and that by a week.
 //
-// What is deleted lies before sequences that were looked at: nothing that is appended meanwhile is touched. It is counted by
+// What is deleted is named by its sequence: nothing that is appended meanwhile is touched. It is counted by
 // kind, and a line of the process's log tells each run.
 package housekeeping
 
@@ -17,9 +17,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -167,23 +169,64 @@ func (k *Keeper) keep(ctx context.Context) error {
 	return err
 }
 
-// purge deletes the facts of a filter before a sequence.
-func (r *run) purge(ctx context.Context, kind, filter string, before uint64) error {
-	n, err := r.bus.Purge(ctx, filter, before)
-	r.count(kind, n)
+// deletionsAtOnce bounds how many deletions are under way: each is a request to the broker.
+const deletionsAtOnce = 16
+
+// delete takes facts out of the log, and counts those that were there.
+func (r *run) delete(ctx context.Context, kind string, sequences ...uint64) error {
+	var gone atomic.Int64
+	group, deleting := errgroup.WithContext(ctx)
+	group.SetLimit(deletionsAtOnce)
+	for _, seq := range sequences {
+		group.Go(func() error {
+			there, err := r.bus.Delete(deleting, seq)
+			if there {
+				gone.Add(1)
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	r.deleted[kind] += int(gone.Load())
+	r.metrics.deleted.WithLabelValues(kind).Add(float64(gone.Load()))
 	return err
 }
 
-func (r *run) count(kind string, n int) {
-	r.deleted[kind] += n
-	r.metrics.deleted.WithLabelValues(kind).Add(float64(n))
-}
-
-// purgeAll deletes all that an aggregate holds, if the newest of it is older than an instant.
-func (r *run) purgeAll(ctx context.Context, kind, filter string, before time.Time) error {
+// deleteAll deletes all that an aggregate holds from a sequence on, if the newest of it is older than an instant; the fact
+// at last goes last.
+func (r *run) deleteAll(ctx context.Context, kind, filter string, from, last uint64, before time.Time) error {
 	newest, ok, err := r.bus.LastRaw(ctx, events.StreamLog, filter)
 	if err != nil || !ok || !newest.Time.Before(before) {
 		return err
 	}
-	return r.purge(ctx, kind, filter, newest.Seq+1)
+	return r.deleteUntil(ctx, kind, filter, from, newest.Seq+1, last)
 }
+
+// deleteUntil deletes what an aggregate holds from one sequence on and before another. The fact at last goes when all others
+// have: by it the next run finds what this one leaves, should it break off.
+func (r *run) deleteUntil(ctx context.Context, kind, filter string, from, until, last uint64) error {
+	for next := from; next < until; {
+		var sequences []uint64
+		seen := next
+		err := r.bus.Walk(ctx, filter, next, func(m bus.RawMsg) (bool, error) {
+			if seen = m.Seq; seen < until && seen != last {
+				sequences = append(sequences, seen)
+			}
+			return seen+1 < until && len(sequences) < deleteStep, nil
+		})
+		if err == nil {
+			err = r.delete(ctx, kind, sequences...)
+		}
+		if err != nil {
+			return err
+		}
+		if len(sequences) < deleteStep {
+			break
+		}
+		next = seen + 1
+	}
+	return r.delete(ctx, kind, last)
+}
+
+// deleteStep is how many facts of an aggregate are listed at once: an exec that goes out in parts has one for each endpoint.
+const deleteStep = 10_000

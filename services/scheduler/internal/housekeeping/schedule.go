@@ -2,11 +2,7 @@ package housekeeping
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"kanade/libs/bus"
 	"kanade/libs/events"
@@ -15,42 +11,39 @@ import (
 
 // ticks takes ticks out of the log that are older than the ledger, but for each schedule's newest.
 func (r *run) ticks(ctx context.Context) error {
-	lastOld := map[string]uint64{} // by subject
-	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateSchedule, "ticked"), func(m bus.RawMsg) (bool, error) {
+	newest := map[string]uint64{} // by subject, of those that are old
+	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateSchedule, "ticked"), 0, func(m bus.RawMsg) (bool, error) {
 		if !m.Time.Before(r.due.Ledger) {
 			return false, nil
 		}
-		lastOld[m.Subject] = m.Seq
-		return true, nil
+		before := newest[m.Subject]
+		newest[m.Subject] = m.Seq
+		if before == 0 {
+			return true, nil
+		}
+		return true, r.delete(ctx, kindTick, before)
 	})
 	if err != nil {
 		return err
 	}
-	for subject, seq := range lastOld {
-		newest, ok, err := r.bus.LastRaw(ctx, events.StreamLog, subject)
+	for subject, seq := range newest {
+		last, ok, err := r.bus.LastRaw(ctx, events.StreamLog, subject)
 		if err != nil {
 			return err
 		}
-		if !ok {
-			continue
-		}
-		if err := r.purge(ctx, kindTick, subject, domain.TicksBefore(seq, newest.Seq)); err != nil {
-			return err
+		if ok && domain.TickLeaves(seq, last.Seq) {
+			if err := r.delete(ctx, kindTick, seq); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// deletionsAtOnce bounds how many deletions are under way: each is a request to the broker.
-const deletionsAtOnce = 16
-
 // progress takes out of the log what schedules remembered of endpoints and remember otherwise by now. The fold knows which
 // fact says last what they remember; it may be ahead of what is looked at, for what it knows is in the log.
 func (r *run) progress(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(deletionsAtOnce)
-	var gone atomic.Int64
-	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateSchedule, "progressed"), func(m bus.RawMsg) (bool, error) {
+	err := r.bus.Walk(ctx, events.FactFilter(events.AggregateSchedule, "progressed"), 0, func(m bus.RawMsg) (bool, error) {
 		if !m.Time.Before(r.due.Slack) {
 			return false, nil
 		}
@@ -69,19 +62,11 @@ func (r *run) progress(ctx context.Context) error {
 				outlived = x.Outlived(m.Seq, p.Changes, r.due.Ledger)
 			}
 		})
-		if outlived {
-			group.Go(func() error {
-				there, err := r.bus.Delete(ctx, m.Seq)
-				if there {
-					gone.Add(1)
-				}
-				return err
-			})
+		if !outlived {
+			return true, nil
 		}
-		return true, nil
+		return true, r.delete(ctx, kindProgress, m.Seq)
 	})
-	err = errors.Join(err, group.Wait())
-	r.count(kindProgress, int(gone.Load()))
 	if err != nil {
 		return fmt.Errorf("forget progress of schedules: %w", err)
 	}
