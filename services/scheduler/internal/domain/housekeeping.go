@@ -78,7 +78,7 @@ func RuleOf(p events.Payload) (Rule, bool) {
 		return RuleTick, true
 	case events.ScheduleProgressed:
 		return RuleProgress, true
-	case events.ReadModelCheckRequested, events.ReadModelChecked:
+	case events.ReadModelCheckRequested, events.ReadModelChecked, events.ReadModelPastRequested:
 		return RuleRecord, true
 	case events.JobSaved, events.JobDeleted, events.ScheduleSaved, events.ScheduleDeleted, events.ScriptRevoked, events.ScriptUnrevoked,
 		events.FreezeSaved, events.FreezeCleared, events.InstallationSaved, events.AgentSeen, events.AgentGrouped:
