@@ -6,6 +6,10 @@
 // broker and connections are made with the bubble's own *testing.T and closed by its cleanups (Broker and Connect do);
 // no TCP and no other process inside; contexts are made inside; tests with bubbles do not run in parallel (forgetTimers
 // says why).
+//
+// No message may reach its stream's max age in a bubble, and no stream be changed that has a max age and holds messages: the
+// broker then judges age by the access-time clock, to which a bubble lies in the past, and drops all but what bears a TTL of
+// its own.
 package bustest
 
 import (

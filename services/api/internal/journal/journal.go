@@ -257,6 +257,7 @@ const (
 	factHalted         = "halted"
 	factClosed         = "closed"
 	factExpired        = "expired"
+	factReduced        = "reduced"
 	factPlanned        = "planned"
 	factReleased       = "wave-released"
 )

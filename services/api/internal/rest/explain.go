@@ -54,6 +54,9 @@ func (s *server) getExplanation(w http.ResponseWriter, r *http.Request, _ string
 	if c.Facts, err = s.execFacts(r.Context(), e.ExecID); err != nil {
 		return err
 	}
+	if e.Forgotten || c.Reduced() { // the read model forgets at once, the log says so the day after
+		return domain.Refuse(domain.NotFound, "what endpoints did in execution '%s' has been forgotten: it is older than the history", e.ExecID)
+	}
 	c.Now = s.now(r.Context())
 	if s.then.sequence == 0 { // of the past it is not known
 		if c.Presence, err = s.presence(r.Context(), pcID, c.Now); err != nil {

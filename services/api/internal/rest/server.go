@@ -29,7 +29,8 @@ type Config struct {
 	Token string
 	// Version is what GET /api/version answers.
 	Version string
-	// History is how far back reads may go in the log's time.
+	// History is how far back reads may go in the log's time, and how long execs live at most, counted from their request: a dry
+	// run says so. 0 is for ever.
 	History time.Duration
 	// Stopping is closed when the service is about to end, for answers that would not end by themselves.
 	Stopping <-chan struct{}

@@ -17,7 +17,7 @@ import (
 )
 
 // savedName is the object of the fold; its form is part of the name, so that another version's is not read.
-const savedName = "fold-v3"
+const savedName = "fold-v4"
 
 // readTimeout bounds the reading of the saved fold.
 const readTimeout = 30 * time.Second
@@ -64,7 +64,7 @@ func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read fold: %w", err)
 	}
-	return domain.Load(data)
+	return domain.Load(data, s.retain)
 }
 
 // fits reports whether the saved fold is of the log that is there. A log that was recreated or restored may have reached
