@@ -21,6 +21,7 @@ import (
 	"kanade/libs/bus"
 	"kanade/libs/bus/broker"
 	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 	"kanade/services/agent"
 	"kanade/services/api"
 	"kanade/services/projector"
@@ -37,6 +38,8 @@ type site struct {
 	readModel string
 	running   map[string]*part
 	api       pipes
+	// limits are what services are told of retention; zero: the defaults.
+	limits events.Limits
 	// seen is the last sequence that a write has answered; reads ask for it.
 	seen uint64
 }
@@ -96,14 +99,19 @@ func (s *site) cut(name string) {
 func (s *site) startScheduler(name string) {
 	s.t.Helper()
 	s.run(name, s.broker, func(ctx context.Context, b *bus.Bus) error {
-		return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{Bus: b, Logger: quiet(s.t)})
+		return scheduler.Run(ctx, scheduler.Config{Limits: s.limits}, scheduler.Deps{Bus: b, Logger: quiet(s.t)})
 	})
 }
 
 func (s *site) startProjector() {
 	s.t.Helper()
-	s.run("projector", s.broker, func(ctx context.Context, b *bus.Bus) error {
-		return projector.Run(ctx, projector.Config{ReadModelDir: s.readModel}, projector.Deps{Bus: b, Logger: quiet(s.t)})
+	s.startProjectorOn("projector", s.readModel)
+}
+
+func (s *site) startProjectorOn(name, dir string) {
+	s.t.Helper()
+	s.run(name, s.broker, func(ctx context.Context, b *bus.Bus) error {
+		return projector.Run(ctx, projector.Config{ReadModelDir: dir, Limits: s.limits}, projector.Deps{Bus: b, Logger: quiet(s.t)})
 	})
 }
 
