@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -138,36 +139,74 @@ func (b *Bus) GetObject(ctx context.Context, store, name string, limit int) (Obj
 }
 
 func (b *Bus) getObject(ctx context.Context, store, name string, limit int) (Object, error) {
-	info, seq, err := b.objectMeta(ctx, store, name)
+	var data bytes.Buffer
+	info, err := b.readObject(ctx, store, name, &data, func(info jetstream.ObjectInfo) error {
+		if info.Size > uint64(limit) {
+			return fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, info.Size, limit)
+		}
+		data = *bytes.NewBuffer(make([]byte, 0, info.Size))
+		return nil
+	})
 	if err != nil {
 		return Object{}, err
 	}
+	return Object{Name: name, Data: data.Bytes(), Digest: *info.Digest, StoredAt: info.StoredAt}, nil
+}
+
+// ReadObject copies an object to w part by part, however large it is, and checks its digest at the end: what was written
+// before an error is to be thrown away. Errors: ErrNotFound (no such object or store), those of w as they are. Without a
+// deadline in ctx it may take DefaultTimeout.
+func (b *Bus) ReadObject(ctx context.Context, store, name string, w io.Writer) (ObjectInfo, error) {
+	ctx, cancel, err := b.ready(ctx)
+	if err != nil {
+		return ObjectInfo{}, fmt.Errorf("read object %s of %s: %w", name, store, err)
+	}
+	defer cancel()
+	info, err := b.readObject(ctx, store, name, w, func(jetstream.ObjectInfo) error { return nil })
+	if err != nil {
+		return ObjectInfo{}, fmt.Errorf("read object %s of %s: %w", name, store, err)
+	}
+	return info, nil
+}
+
+// readObject gives the description to begin before it writes the first part.
+func (b *Bus) readObject(
+	ctx context.Context, store, name string, w io.Writer, begin func(jetstream.ObjectInfo) error,
+) (ObjectInfo, error) {
+	info, seq, err := b.objectMeta(ctx, store, name)
+	if err != nil {
+		return ObjectInfo{}, err
+	}
 	if seq == 0 || info.Deleted || info.NUID == "" {
-		return Object{}, ErrNotFound
+		return ObjectInfo{}, ErrNotFound
 	}
-	if info.Size > uint64(limit) {
-		return Object{}, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, info.Size, limit)
+	if err := begin(info); err != nil {
+		return ObjectInfo{}, err
 	}
-	o := Object{Name: name, Data: make([]byte, 0, info.Size), StoredAt: info.ModTime}
-	for next := uint64(1); uint64(len(o.Data)) < info.Size; {
+	digest, written := sha256.New(), uint64(0)
+	w = io.MultiWriter(digest, w)
+	for next := uint64(1); written < info.Size; {
 		before := next
 		for m, err := range b.Batch(ctx, objectStream(store), chunkBatch,
 			jetstreamext.GetBatchSubject(chunkSubject(store, info.NUID)), jetstreamext.GetBatchSeq(next)) {
 			if err != nil {
-				return Object{}, err
+				return ObjectInfo{}, err
 			}
-			if uint64(len(o.Data)+len(m.Data)) > info.Size {
-				return Object{}, errors.New("it is longer than it says")
+			if written += uint64(len(m.Data)); written > info.Size {
+				return ObjectInfo{}, errors.New("it is longer than it says")
 			}
-			o.Data, next = append(o.Data, m.Data...), m.Sequence+1
+			if _, err := w.Write(m.Data); err != nil {
+				return ObjectInfo{}, err
+			}
+			next = m.Sequence + 1
 		}
 		if next == before {
-			return Object{}, errors.New("a part of it is missing")
+			return ObjectInfo{}, errors.New("a part of it is missing")
 		}
 	}
-	o.Digest = sha256.Sum256(o.Data)
-	if want, err := wire.ParseDigest(info.Digest); err != nil || want != o.Digest {
-		return Object{}, fmt.Errorf("its digest is %s, not %s", wire.FormatDigest(o.Digest), info.Digest)
+	o := describe(info)
+	if is := wire.Digest(digest.Sum(nil)); o.Digest == nil || *o.Digest != is {
+		return ObjectInfo{}, fmt.Errorf("its digest is %s, not %s", wire.FormatDigest(is), info.Digest)
 	}
 	return o, nil
 }

@@ -36,6 +36,11 @@ func TestObjects(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, text, o.Data)
 			require.Equal(t, sha256.Sum256(text), o.Digest)
+			var copied bytes.Buffer
+			info, err := b.ReadObject(ctx, events.StoreScripts, "a/1", &copied)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(text, copied.Bytes()))
+			require.EqualValues(t, size, info.Size)
 		}
 		require.EqualValues(t, 2, messages(t, b), "one part and the description: the older objects' parts are gone")
 		_, err = b.GetObject(ctx, events.StoreScripts, "a/1", 4)

@@ -17,6 +17,12 @@ import (
 // loadPage is how many messages one request of Load asks for.
 const loadPage = 500
 
+// Limits of one request of Walk: messages, and bytes together. Requests of execs bear whole scripts.
+const (
+	walkMessages = 256
+	walkBytes    = 4 << 20
+)
+
 // RawMsg is a stored message of any stream.
 type RawMsg struct {
 	Stream, Subject string
@@ -80,6 +86,42 @@ func (b *Bus) loadPage(ctx context.Context, filter string, after uint64) ([]Stor
 	return page, nil
 }
 
+// Walk reads the log's messages of a subject filter in order, from a sequence on, until look says that it has seen enough.
+// It leaves nothing at the broker and holds a page at a time; what it reads meanwhile may go. It may be answered by a
+// follower that lags, and serves where what matters is old.
+func (b *Bus) Walk(ctx context.Context, filter string, from uint64, look func(RawMsg) (more bool, err error)) error {
+	for next := max(from, 1); ; {
+		page, err := b.walkPage(ctx, filter, next)
+		if err != nil {
+			return fmt.Errorf("walk %s from %d: %w", filter, next, err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, m := range page {
+			if more, err := look(m); err != nil || !more {
+				return err
+			}
+		}
+		next = page[len(page)-1].Seq + 1
+	}
+}
+
+// walkPage gives at least one message if there is one.
+func (b *Bus) walkPage(ctx context.Context, filter string, from uint64) ([]RawMsg, error) {
+	var page []RawMsg
+	for m, err := range b.Batch(ctx, events.StreamLog, walkMessages,
+		jetstreamext.GetBatchSubject(filter), jetstreamext.GetBatchSeq(from), jetstreamext.GetBatchMaxBytes(walkBytes)) {
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, RawMsg{
+			Stream: events.StreamLog, Subject: m.Subject, Seq: m.Sequence, Time: m.Time.UTC(), Header: m.Header, Data: m.Data,
+		})
+	}
+	return page, nil
+}
+
 // Last is the newest fact on a subject, which may hold wildcards; false if there is none. The stream's leader answers:
 // what it says was true when it answered. Errors: ErrUnavailable, ErrNotFound (no such stream), *events.DecodeError.
 func (b *Bus) Last(ctx context.Context, stream, subject string) (Stored, bool, error) {
@@ -97,6 +139,11 @@ func (b *Bus) Last(ctx context.Context, stream, subject string) (Stored, bool, e
 // LastRaw is Last for streams that hold something else than facts.
 func (b *Bus) LastRaw(ctx context.Context, stream, subject string) (RawMsg, bool, error) {
 	m, ok, err := b.getRaw(ctx, stream, getRequest{LastFor: subject})
+	if subject == ">" && err == nil && !ok {
+		// The broker (2.15) looks at nothing but the stream's very last sequence then, and says the same when that one message
+		// has been deleted. Any other filter finds what is left; none of our subjects is a single token.
+		m, ok, err = b.getRaw(ctx, stream, getRequest{LastFor: "*.>"})
+	}
 	if err != nil {
 		return RawMsg{}, false, fmt.Errorf("read last of %s: %w", subject, err)
 	}
@@ -125,6 +172,29 @@ func (b *Bus) Next(ctx context.Context, stream string, from uint64) (RawMsg, boo
 func (b *Bus) LastSeq(ctx context.Context, stream string) (uint64, error) {
 	_, last, err := b.bounds(ctx, stream)
 	return last, err
+}
+
+// LastAt is the sequence of the last message that a stream had stored at a time, as its leader says; false if there was none
+// yet. It halves the stream again and again, which takes some thirty reads of one message each.
+func (b *Bus) LastAt(ctx context.Context, stream string, at time.Time) (seq uint64, ok bool, err error) {
+	first, last, err := b.bounds(ctx, stream)
+	if err != nil {
+		return 0, false, err
+	}
+	low, high := first, last+1 // between them is the first sequence from which on all are later
+	for low < high {
+		middle := low + (high-low)/2
+		m, found, err := b.Next(ctx, stream, middle)
+		switch {
+		case err != nil:
+			return 0, false, err
+		case !found || m.Time.After(at):
+			high = middle
+		default:
+			low = m.Seq + 1
+		}
+	}
+	return low - 1, low > first, nil
 }
 
 // bounds are the first and last sequence of a stream. An empty stream's first is its last + 1, or 0 if it never held

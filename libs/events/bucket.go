@@ -24,7 +24,7 @@ const (
 	BucketExecStopped = "exec_stopped"
 )
 
-// Object stores. The last one is ours.
+// Object stores. The last two are ours.
 const (
 	StoreScripts       = "scripts"
 	StoreResultOutput  = "result_output"
@@ -32,6 +32,9 @@ const (
 	StoreAppPackages   = "app_packages"
 	// StoreSchedulerState holds the scheduler's fold with the log position it is of. It only makes a start faster.
 	StoreSchedulerState = "scheduler_state"
+	// StoreReadModel holds snapshots of the read model, each with the log position it is of. They only make a start, and a
+	// look at the past, faster.
+	StoreReadModel = "read_model"
 )
 
 // ExecScriptPrefix begins the names of objects in StoreScripts that are the scheduler's: long scripts of execs. They are
@@ -99,6 +102,10 @@ func ObjectStores(l Limits) []ObjectStore {
 		{Name: StoreAgentReleases, Why: "Agent releases, <version>."},
 		{Name: StoreAppPackages, Why: "Packages, <name>/<version>."},
 		{Name: StoreSchedulerState, Why: "The scheduler's fold and its position; makes a start faster."},
+		{
+			Name: StoreReadModel, MaxAge: l.History + Slack, MaxBytes: l.SnapshotBytes,
+			Why: "Snapshots of the read model, for as long as the past can be looked at; they make that and a start faster. Full, it refuses, and the oldest is taken out.",
+		},
 	}
 	for i := range stores {
 		stores[i].Replicas = l.Replicas

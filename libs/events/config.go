@@ -51,7 +51,19 @@ type ReadModelChecked struct {
 func (ReadModelChecked) EventType() string     { return "kanade.config.checked.v1" }
 func (p ReadModelChecked) AggregateID() string { return p.ID }
 
+// ReadModelPastRequested asks the projectors to build a read model of a past moment, for whoever wants to look at it. One of
+// each directory does, if the fact is recent when it passes it.
+type ReadModelPastRequested struct {
+	ID string `json:"id"`
+	// Sequence is the moment: the model holds what the log held up to that message.
+	Sequence uint64 `json:"sequence"`
+}
+
+func (ReadModelPastRequested) EventType() string     { return "kanade.config.past-requested.v1" }
+func (p ReadModelPastRequested) AggregateID() string { return p.ID }
+
 var (
+	samplePastRequested  = ReadModelPastRequested{ID: ReadModelID, Sequence: 4711}
 	sampleCheckRequested = ReadModelCheckRequested{ID: ReadModelID, Rebuild: true, Reason: "after the disk was full"}
 	sampleChecked        = ReadModelChecked{
 		ID: ReadModelID, Host: "server-1", Slot: "slot-0", Schema: "2c26b46b68ff", Sequence: 4711, Digests: map[string]string{"jobs": sampleDocument.Hash},

@@ -25,6 +25,7 @@ const (
 	headerTime        = "ce-time"
 	headerSubject     = "ce-subject"
 	headerActor       = "ce-actor"
+	headerOrigin      = "ce-origin"
 	headerCausation   = "ce-causationid"
 	headerCorrelation = "ce-correlationid"
 	HeaderTraceParent = "traceparent"
@@ -66,7 +67,7 @@ func (e Event) Encode() (Header, []byte, error) {
 		headerContentType: {contentTypeJSON},
 	}
 	for name, value := range map[string]string{
-		headerActor: string(e.Actor), headerCausation: e.CausationID,
+		headerActor: string(e.Actor), headerOrigin: e.Origin, headerCausation: e.CausationID,
 		headerCorrelation: e.CorrelationID, HeaderTraceParent: e.TraceParent,
 	} {
 		if value != "" {
@@ -132,6 +133,8 @@ func decodeEnvelope(h Header, body []byte) (Event, error) {
 			var actor string
 			actor, field = percentDecode(value)
 			e.Actor = Actor(actor)
+		case headerOrigin:
+			e.Origin, field = percentDecode(value)
 		case headerCausation:
 			e.CausationID, field = percentDecode(value)
 		case headerCorrelation:

@@ -39,6 +39,9 @@ type Meta struct {
 	Time time.Time
 	// Actor is who caused it.
 	Actor Actor
+	// Origin is what the client that an operator used calls itself ("cli"); empty where it did not say, and for what no
+	// operator did.
+	Origin string
 	// CausationID is the id of the fact that this one answers; empty for what people and endpoints begin.
 	CausationID string
 	// CorrelationID groups everything that follows from one request: an exec's id for all facts of an exec.

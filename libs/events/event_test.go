@@ -115,7 +115,7 @@ func TestEnvelope(t *testing.T) {
 		text := rapid.String()
 		e := Event{
 			Meta: Meta{
-				ID: rapid.StringN(1, 40, 80).Draw(t, "id"), Source: text.Draw(t, "source"), Actor: Actor(text.Draw(t, "actor")),
+				ID: rapid.StringN(1, 40, 80).Draw(t, "id"), Source: text.Draw(t, "source"), Actor: Actor(text.Draw(t, "actor")), Origin: text.Draw(t, "origin"),
 				Time:        time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "s"), rapid.Int64Range(0, 999999999).Draw(t, "ns")).UTC(),
 				CausationID: text.Draw(t, "causation"), CorrelationID: text.Draw(t, "correlation"), TraceParent: text.Draw(t, "trace"),
 			},

@@ -7,6 +7,8 @@ type ScheduleSaved struct {
 	ID      string `json:"id"`
 	JobID   string `json:"job_id"`
 	Enabled bool   `json:"enabled"`
+	// Switched: somebody switched it on or off (Enabled says which) and sent no document.
+	Switched bool `json:"switched,omitempty"`
 	DocumentRevision
 }
 
@@ -98,7 +100,7 @@ func (p ScheduleProgressed) AggregateID() string { return p.ID }
 
 var (
 	sampleTime            = time.Date(2026, 11, 23, 2, 30, 0, 0, time.UTC)
-	sampleScheduleSaved   = ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: sampleDocument}
+	sampleScheduleSaved   = ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, Switched: true, DocumentRevision: sampleDocument}
 	sampleScheduleDeleted = ScheduleDeleted{ID: "nightly"}
 	sampleScheduleTicked  = ScheduleTicked{
 		ID: "nightly", ScheduleSequence: 12, Outcome: TickCaughtUp, Reason: TickReasonLate, From: sampleTime, To: sampleTime, Count: 1, Exec: &sampleExecRequested,

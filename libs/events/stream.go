@@ -76,6 +76,8 @@ type Limits struct {
 	OutputBytes    int64 `name:"output-bytes" env:"KANADE_OUTPUT_BYTES" default:"536870912" help:"Bytes of live output."`
 	// ResultOutputBytes bound the store of outputs that are too long for a fact. Full, it refuses, and facts go out without.
 	ResultOutputBytes int64 `name:"result-output-bytes" env:"KANADE_RESULT_OUTPUT_BYTES" default:"1073741824" help:"Bytes of long outputs; full, they are kept cut."`
+	// SnapshotBytes bound the store of the read model's snapshots. Full, the oldest are taken out.
+	SnapshotBytes int64 `name:"snapshot-bytes" env:"KANADE_SNAPSHOT_BYTES" default:"2147483648" help:"Bytes of the read model's snapshots; full, the oldest give way."`
 }
 
 // Slack is how much longer than History the log keeps a run fact: the projector forgets first, so that what a rebuild
@@ -89,7 +91,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		History: 90 * day, Ledger: 365 * day, Replicas: 1, Fleet: 100_000,
 		LogBytes: 16 << 30, TelemetryBytes: 2 << 30, ObsBytes: 2 << 30, DeadBytes: 1 << 29, OutputBytes: 1 << 29,
-		ResultOutputBytes: 1 << 30,
+		ResultOutputBytes: 1 << 30, SnapshotBytes: 2 << 30,
 	}
 }
 

@@ -92,6 +92,7 @@ var registry = []TypeInfo{
 	typeOf("agent", "The endpoint does not run the command, and says why.", sampleRunSkipped),
 	typeOf("api", "Somebody asked for the read model's copies to be held against the log, or to be built anew from it.", sampleCheckRequested),
 	typeOf("projector", "One copy of the read model was held against the log: what differed, and whether it was replaced.", sampleChecked),
+	typeOf("api", "Somebody looks at a past moment: a read model of it is to be built. `sequence` is the last message that it holds.", samplePastRequested),
 	typeOf("scheduler", "What holds for the whole installation: the zone that `local` means.", sampleInstallationSaved),
 	typeOf("api", "A named calendar is stored; schedules that name it leave its days out, or keep to them.", sampleCalendarSaved),
 	typeOf("api", "The named calendar is gone.", sampleCalendarDeleted),

@@ -14,7 +14,8 @@
 //     An error of the disk or the database aborts the batch and is returned; nothing of the batch is then visible.
 //
 // Rooms: slot.go (directories, locks, file names, DSNs), writer.go, reader.go, message.go (decoding), table.go (what a
-// table is), forget.go, relation.go (rows and their SQL), checkpoint.go, digest.go, page.go (cursors),
+// table is), forget.go, relation.go (rows and their SQL), checkpoint.go, digest.go, page.go (cursors), snapshot.go (copies
+// to begin with), past.go (models of past moments),
 // and one file a noun: schema, Apply, queries; of results the lists, groups and words have files of their own. A
 // table is fed by exactly one stream, so that no row depends on how streams interleave; what belongs together is joined
 // by queries. No Apply reads a table of another noun.

@@ -111,6 +111,7 @@ func (p executionProjection) Apply(f *fact) error {
 	case events.ExecReduced:
 		x.Paused, x.Reduced = false, f.seq
 	}
+	p.db.old(x.InitiatedAt, p.db.retain.LedgerAt(f.at))
 	p.put(row)
 	return nil
 }

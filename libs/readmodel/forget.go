@@ -84,6 +84,13 @@ func (d *database) forget(log time.Time, limit int) (more bool, err error) {
 	return false, nil
 }
 
+// old notes a row that is too old as soon as it is made: it is not to wait until the horizon moves.
+func (d *database) old(at, horizon time.Time) {
+	if at.Before(horizon) {
+		d.forgotten = time.Time{}
+	}
+}
+
 // hasForgotten reports whether a file has nothing left to forget.
 func hasForgotten(ctx context.Context, q querier, retain events.Retain) (bool, error) {
 	var log time.Time

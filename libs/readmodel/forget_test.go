@@ -285,3 +285,39 @@ func drawAgingRun(t *rapid.T, exec string, pc int) []step {
 	}
 	return rapid.Permutation(repeat(t, steps)).Draw(t, "order")
 }
+
+// What is too old when it is applied is forgotten with the next step, not when the hour is over: whoever waits for a file
+// that has forgotten everything would wait as long.
+func TestWhatIsOldAtOnceIsForgottenAtOnce(t *testing.T) {
+	j := &journal{t: t, later: 90 * aDay}
+	w := openBrief(t, t.TempDir())
+	defer w.Close()
+	feed := func() {
+		t.Helper()
+		_, err := w.Apply(t.Context(), events.StreamLog, j.messages)
+		require.NoError(t, err)
+		require.NoError(t, w.ForgetAll(t.Context()))
+		v, err := OpenView(t.Context(), w.Path())
+		require.NoError(t, err)
+		forgotten, err := v.Forgotten(t.Context(), brief)
+		require.NoError(t, err)
+		require.True(t, forgotten)
+		require.NoError(t, v.Close())
+	}
+	j.append(events.ClockTicked{ID: events.ClockID, Day: "x"}, "service:scheduler")
+	feed()
+	j.append(events.ExecKilled{ExecID: "nobody-asked-for-it"}, "user:op")
+	feed()
+	old := events.ExecReduced{ExecID: "old", ExecSummary: events.ExecSummary{JobID: "hello", InitiatedAt: begin, Sequence: 1}}
+	j.append(old, "service:scheduler")
+	feed()
+	checkRows(t, w, "executions", 0)
+	checkRows(t, w, "target_totals", 0)
+}
+
+func checkRows(t *testing.T, w *Writer, table string, want int) {
+	t.Helper()
+	var n int
+	require.NoError(t, w.db.conn.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n))
+	require.Equal(t, want, n, table)
+}

@@ -222,9 +222,14 @@ func drawDocuments(t *rapid.T) []step {
 		tell(events.ScriptRevoked{JobID: "hello", Reason: "deletes too much"}), tell(events.ScriptUnrevoked{JobID: "hello"}),
 		tell(events.FreezeSaved{ID: events.FleetID, From: "2026-12-24", TZ: "local"}), tell(events.FreezeCleared{ID: events.FleetID}),
 		tell(events.InstallationSaved{ID: events.InstallationID, Zone: "UTC"}),
+		func(j *journal) { j.append(events.ScriptRevoked{JobID: "hello"}, "cli:script_status") },
+		func(j *journal) { j.append(requested("exec-7", "hello"), "schedule:nightly") }, // nobody's act
 		func(j *journal) {
-			j.raw("audit.operator.exec.hello", wire.AuditEvent{Actor: "operator", Action: "exec"})
+			j.raw("audit.operator.revoke.hello", wire.AuditEvent{
+				Actor: "operator", Action: "revoke", Target: "hello", Payload: json.RawMessage(`{"sub":"ann","source":"cli"}`), OccurredAt: begin.Add(-time.Hour),
+			})
 		},
+		func(j *journal) { j.store("audit.operator.exec.hello", nil, []byte(`{"actor":"operator"}`)) },
 		func(j *journal) { j.store("results.3", nil, []byte("{")) },
 		func(j *journal) { j.store("events.job.hello.saved", nil, []byte("{}")) },
 	}

@@ -61,7 +61,7 @@ type decoded struct {
 	poison    *Poison
 }
 
-// fact is what a table applies. Of run, heartbeat and payload exactly one is set; none for what no table shows.
+// fact is what a table applies. Of run, heartbeat, audit and payload exactly one is set.
 type fact struct {
 	seq uint64
 	// at is the broker's time of the message.
@@ -70,6 +70,7 @@ type fact struct {
 	payload   events.Payload
 	run       *events.RunFact
 	heartbeat *wire.Heartbeat
+	audit     *wire.AuditEvent
 }
 
 // Decode reads messages of one stream.
@@ -108,6 +109,11 @@ func (d *decoded) decodeEvent(m Message) error {
 	case ok:
 		d.run = &run
 	case e.Type == events.TypeWireAudit:
+		audit, err := wire.DecodeAuditEvent(e.Data)
+		if err != nil {
+			return &events.DecodeError{RawSubject: m.Subject, Type: e.Type, Err: err}
+		}
+		d.audit = &audit
 	default:
 		if d.payload, err = e.Payload(); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -56,6 +57,15 @@ func pagers(ctx context.Context, r *Reader) []pager {
 		{"ticks", func(p Page) ([]string, string, error) {
 			return keysOf(func(t *Tick) string { return t.EventID })(r.Ticks(ctx, "nightly", p))
 		}},
+	}
+	for name, f := range map[string]AuditFilter{
+		"audit": {}, "audit of an operator": {Sub: "op"}, "audit of a target": {Target: regexp.MustCompile("^hello$")},
+		"audit of a time": {Since: begin, Until: begin.Add(20 * time.Millisecond)}, "audit that matches": {Action: regexp.MustCompile("re")},
+	} {
+		list = append(list, pager{name, func(p Page) ([]string, string, error) {
+			f.Page = p
+			return keysOf(func(a *AuditRecord) string { return a.EventID })(r.Audit(ctx, f))
+		}})
 	}
 	for name, f := range map[string]ResultFilter{
 		"results": {}, "results of a job": {JobID: regexp.MustCompile("^hello$")}, "results of an exec": {ExecID: regexp.MustCompile("^exec-0$")},

@@ -56,6 +56,14 @@ func TestNoQueryScans(t *testing.T) {
 	ask(err)
 	_, _, err = r.Ticks(ctx, "nightly", page)
 	ask(err)
+	for _, f := range []AuditFilter{
+		{}, {Actor: "operator"}, {Sub: "op"}, {Action: one}, {Target: one}, {Action: one, Target: one, Sub: "op", Actor: "operator"},
+		{Action: regexp.MustCompile("exec"), Payload: regexp.MustCompile("x")}, {Since: begin}, {Until: begin}, {Since: begin, Until: begin, Action: one},
+	} {
+		f.Page = page
+		_, _, err := r.Audit(ctx, f)
+		ask(err)
+	}
 	_, err = r.Waves(ctx, "exec-1")
 	ask(err)
 	_, err = r.Searched(ctx)

@@ -33,6 +33,8 @@ const lookAgain = 250 * time.Millisecond
 // slots come, fall behind and go, and may be used by many goroutines at once. A query sees one state of one slot.
 type Reader struct {
 	dir string
+	// past is the one file of a reader of the past, which looks no further.
+	past *slotFile
 
 	mu      sync.Mutex
 	slots   map[string]*slotFile // by path
@@ -52,6 +54,9 @@ func OpenReader(dir string) (*Reader, error) {
 
 // Close ends the use of all files, after the queries that run.
 func (r *Reader) Close() error {
+	if r.past != nil {
+		return r.past.db.Close()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
@@ -79,6 +84,8 @@ type SlotState struct {
 	// Sequence is how far the LOG is applied, and At when the broker stored that message.
 	Sequence uint64
 	At       time.Time
+	// Moved is when this Reader last saw it get further, by the clock of this host; when it first saw it, until then.
+	Moved time.Time
 }
 
 // Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
@@ -99,7 +106,7 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
-		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current}
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current, Moved: s.moved}
 		if len(found) > 0 {
 			state.Sequence, state.At = found[0].Sequence, found[0].At
 		}
@@ -132,6 +139,9 @@ func (r *Reader) WaitFor(ctx context.Context, sequence uint64) error {
 // slot is the slot to ask. It looks at the directory when the last look is too long ago, or again is set because the
 // slot has just failed.
 func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
+	if r.past != nil {
+		return r.past, nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current == nil || again || time.Since(r.looked) >= lookAgain {

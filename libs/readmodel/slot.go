@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 	"modernc.org/sqlite"
@@ -123,12 +124,14 @@ func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 }
 
 // Build makes a new file beside what is there. Readers are not given it until it is served.
-func (s *Slot) Build(ctx context.Context) (*Writer, error) {
+func (s *Slot) Build(ctx context.Context) (*Writer, error) { return s.open(ctx, s.newPath()) }
+
+func (s *Slot) newPath() string {
 	// A name is never used for two files: readers keep a file that has gone open for a while, and SQLite would give a
 	// left-over journal to a new file of the same name.
 	var end [4]byte
 	_, _ = rand.Read(end[:])
-	return s.open(ctx, filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db"))
+	return filepath.Join(s.path, modelPrefix()+hex.EncodeToString(end[:])+".db")
 }
 
 // Keep removes every file of this schema in the slot but the writer's own.
@@ -220,6 +223,8 @@ type slotFile struct {
 	// is being built.
 	sequence   uint64
 	generation int
+	// moved is when a look found it further than the one before.
+	moved time.Time
 
 	mu sync.Mutex
 	// stmts are the prepared statements by their text: to parse a query costs as much as to answer a short one. There are
@@ -265,6 +270,12 @@ func (s *slotFile) same() bool {
 // look reads how far the file is. One that has no tables yet is an error: tables and rows are made in transactions, so a
 // file is whole or not there.
 func (s *slotFile) look(ctx context.Context) error {
+	before := s.sequence
+	defer func() {
+		if s.sequence != before || s.moved.IsZero() {
+			s.moved = time.Now()
+		}
+	}()
 	return s.db.QueryRowContext(ctx, "SELECT user_version, COALESCE((SELECT sequence FROM checkpoints WHERE stream = ?), 0) FROM pragma_user_version",
 		events.StreamLog).Scan(&s.generation, sequence{&s.sequence})
 }

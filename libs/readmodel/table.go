@@ -55,6 +55,7 @@ func tables() []table {
 		forgetting(log("target", beginTargets, &targets, &targetTotals, &targetPlaces), forgetReducedTargets, forgetTargets),
 		forgetting(log("execution", beginExecutions, &executions), forgetExecutions),
 		forgetting(log("result", beginResults, &results, &resultCounts), forgetRunning, forgetResults),
+		forgetting(log("audit", beginAudit, &audits), forgetAudit),
 	}
 }
 

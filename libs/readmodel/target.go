@@ -171,6 +171,7 @@ func (p *targetProjection) request(e events.ExecRequested, f *fact) error {
 		return err
 	}
 	x.row.row = totalsRow{execID: e.ExecID, totals: "{}", said: "{}", initiatedAt: f.event.Time, kept: targetsKept}
+	p.db.old(f.event.Time, p.db.retain.HistoryAt(f.at))
 	p.totals.put(x.row)
 	return nil
 }
@@ -212,7 +213,7 @@ func (p *targetProjection) forget(x *execTargets) {
 	if x.row.live {
 		x.row.row.kept = targetsDue
 		p.totals.put(x.row)
-		p.db.forgotten = time.Time{}
+		p.db.forgotten = time.Time{} // there is something to forget, whatever the hour
 	}
 }
 

@@ -65,6 +65,7 @@ func (p tickProjection) Apply(f *fact) error {
 	if e.Exec != nil {
 		row.row.ExecID = e.Exec.ExecID
 	}
+	p.db.old(row.row.At, p.db.retain.LedgerAt(f.at))
 	p.put(row)
 	return nil
 }

@@ -104,6 +104,7 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	return serve(ctx, front, d, rest.Config{
 		Bus: b, Reader: reader, Hub: live.NewHub(b, logger), Logger: logger, Metrics: metrics, Token: token, Version: version(d),
+		History: c.Limits.OrDefault().History,
 	})
 }
 

@@ -93,7 +93,8 @@ execute:
 staleness: {mode: strict, max_cache_age: 5m}
 `, "Content-Type", yamlType)
 	}
-	plan := `{"target":{"pcs":["a"]},"jitter":"5m","deadline_at":"2030-01-31T08:00:00Z","retry":{"max":2,"backoff":"30s"}}`
+	deadline := time.Now().Add(30 * 24 * time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
+	plan := `{"target":{"pcs":["a"]},"jitter":"5m","deadline_at":"` + deadline + `","retry":{"max":2,"backoff":"30s"}}`
 	job("script: x")
 	want := map[string]any{
 		"id": "full", "version": "2", "shell": "pwsh", "script": "x", "timeout_secs": 90.0, "jitter_secs": 300.0, "run_as": "user", "cwd": "/tmp",
@@ -103,7 +104,7 @@ staleness: {mode: strict, max_cache_age: 5m}
 	var got map[string]any
 	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)
 	require.Equal(t, want, got["command"])
-	require.Equal(t, "2030-01-31T08:00:00Z", got["waves"].([]any)[0].(map[string]any)["deadline_at"])
+	require.Equal(t, deadline, got["waves"].([]any)[0].(map[string]any)["deadline_at"])
 	job("script_object: tool/1.0")
 	want["script"], want["script_object"], want["script_object_sha256"] = "", "tool/1.0", toolHex
 	s.do(http.MethodPost, "/api/exec/full?dry_run=true", plan).into(t, &got)

@@ -67,6 +67,8 @@ type system struct {
 	bus    *bus.Bus
 	dir    string
 	client *http.Client
+	// limits are what an API that is served then is told.
+	limits events.Limits
 	// seen is the last sequence that a write has answered; reads ask for it.
 	seen atomic.Uint64
 }
@@ -93,7 +95,7 @@ func (s *system) serve(d Deps) *http.Client {
 	d.Listening = func(net.Addr) { close(listening) }
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, Config{AuthToken: testToken, ReadModelDir: s.dir}, d) }()
+	go func() { ended <- Run(ctx, Config{AuthToken: testToken, ReadModelDir: s.dir, Limits: s.limits}, d) }()
 	select {
 	case <-listening:
 	case err := <-ended:

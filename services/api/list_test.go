@@ -54,7 +54,7 @@ func TestListsInPages(t *testing.T) {
 
 	for path, id := range map[string]string{
 		"/api/executions": "exec_id", "/api/executions/" + e.ExecID + "/targets": "pc_id", "/api/results": "result_id",
-		"/api/agents": "pc_id", "/api/jobs": "id", "/api/schedules": "id",
+		"/api/agents": "pc_id", "/api/jobs": "id", "/api/schedules": "id", "/api/audit": "event_id",
 	} {
 		whole := s.pages(path, id)
 		require.GreaterOrEqual(t, len(whole), 2, path)

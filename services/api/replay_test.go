@@ -29,7 +29,7 @@ type exchange struct {
 }
 
 // notKept are the routes of 0.43.45 that are not there yet.
-var notKept = regexp.MustCompile(`^/api/(jetstream|config|checks|obs_events|inventory|audit|health|perf|schemas|auth|app-packages|accounts|run|nope)\b` +
+var notKept = regexp.MustCompile(`^/api/(jetstream|config|checks|obs_events|inventory|health|perf|schemas|auth|app-packages|accounts|run|nope)\b` +
 	`|/(tail|ping|logs|config|effective_config|perf|processes|releases)\b`)
 
 // differs says where the answer is another one on purpose, by the place in the recording.

@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,20 +36,14 @@ const (
 // the same schema and parameters, both under the program's GCPercent. of-ceiling is the raw time over ours.
 func BenchmarkProject(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(GCPercent))
-	url := benchBroker(b)
-	connection, err := bus.Connect(b.Context(), bus.Config{URL: url, Token: bustest.Token, Name: "bench"})
-	require.NoError(b, err)
-	defer connection.Close()
-	require.NoError(b, connection.Ensure(b.Context(), bustest.Limits()))
-	require.NoError(b, connection.PublishAll(b.Context(), benchLog(b), 0))
-	last, err := connection.LastSeq(b.Context(), events.StreamLog)
-	require.NoError(b, err)
+	connection := benchConnection(b, benchBroker(b))
+	last := benchFill(b, connection, 0, benchExecs)
 	var ours, raw time.Duration
 	n := 0
 	for b.Loop() {
 		dir := b.TempDir()
 		started := time.Now()
-		benchProject(b, connection, dir, last)
+		benchProject(b, connection, Config{ReadModelDir: dir, SnapshotEvery: -1}, last)
 		ours += time.Since(started)
 		b.StopTimer()
 		raw += benchRaw(b, dir, int(last)/benchBatch)
@@ -59,6 +54,44 @@ func BenchmarkProject(b *testing.B) {
 	b.ReportMetric(raw.Seconds()/ours.Seconds(), "of-ceiling")
 }
 
+// BenchmarkStart measures how long a projector without a file takes until it has all of the log: with the newest snapshot,
+// behind which a thirtieth of the log lies, and with the log alone.
+func BenchmarkStart(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(GCPercent))
+	connection := benchConnection(b, benchBroker(b))
+	const behind = benchExecs / 30
+	most := benchFill(b, connection, 0, benchExecs-behind)
+	p := &projector{config: Config{ReadModelDir: b.TempDir(), SnapshotEvery: time.Hour}, bus: connection, logger: slog.New(slog.DiscardHandler)}
+	benchProject(b, connection, Config{ReadModelDir: p.config.ReadModelDir, SnapshotEvery: -1}, most)
+	var err error
+	p.slot, err = readmodel.ClaimSlot(p.config.ReadModelDir, events.Retain{})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, p.slot.Close()) }()
+	w, _, err := p.slot.Continue(b.Context())
+	require.NoError(b, err)
+	defer func() { require.NoError(b, w.Close()) }()
+	began := time.Now()
+	require.NoError(b, p.snapshot(b.Context(), &model{writer: w}))
+	took := time.Since(began)
+	stored, err := connection.Objects(b.Context(), events.StoreReadModel)
+	require.NoError(b, err)
+	require.Len(b, stored, 1)
+	last := benchFill(b, connection, benchExecs-behind, benchExecs)
+	for _, way := range []struct {
+		name   string
+		config Config
+	}{{"snapshot", Config{SnapshotEvery: -1}}, {"log", Config{SnapshotEvery: -1, Rebuild: true}}} {
+		b.Run(way.name, func(b *testing.B) {
+			for b.Loop() {
+				way.config.ReadModelDir = b.TempDir()
+				benchProject(b, connection, way.config, last)
+			}
+			b.ReportMetric(float64(took.Milliseconds()), "snapshot-ms")
+			b.ReportMetric(float64(stored[0].Size)/(1<<20), "snapshot-MB")
+		})
+	}
+}
+
 // benchBroker listens: over the loopback bulk moves faster than over an in-process pipe.
 func benchBroker(b *testing.B) string {
 	server, err := broker.Start(broker.Config{StoreDir: b.TempDir(), Listen: "127.0.0.1:0", Token: bustest.Token, Logger: bustest.Logger(b)})
@@ -67,15 +100,18 @@ func benchBroker(b *testing.B) string {
 	return server.URL()
 }
 
-func benchLog(b *testing.B) []*nats.Msg {
+// benchFill puts the execs from one to another, of benchPCs endpoints each, into the log, from request to close, and gives
+// its end.
+func benchFill(b *testing.B, connection *bus.Bus, from, to int) (last uint64) {
 	random := rand.New(rand.NewPCG(1, 1))
 	var log []*nats.Msg
 	add := func(p events.Payload) {
-		h, body, err := event(b, p, "").Encode()
+		e := event(b, p, "")
+		h, body, err := e.Encode()
 		require.NoError(b, err)
-		log = append(log, &nats.Msg{Subject: event(b, p, "").NATSSubject(), Header: nats.Header(h), Data: body})
+		log = append(log, &nats.Msg{Subject: e.NATSSubject(), Header: nats.Header(h), Data: body})
 	}
-	for n := range benchExecs {
+	for n := from; n < to; n++ {
 		exec := uuid.NewSHA1(uuid.NameSpaceOID, fmt.Append(nil, n)).String()
 		plan := events.ExecPlanned{ExecID: exec, Waves: make([]events.PlannedWave, 1)}
 		for pc := range benchPCs {
@@ -94,27 +130,41 @@ func benchLog(b *testing.B) []*nats.Msg {
 			add(events.RunFinished{Run: r, StartedAt: at, FinishedAt: at, State: events.StateSucceeded, ExitCode: &zero, Stdout: events.Output{Text: "hello\n", Bytes: 6}})
 		}
 		add(events.ExecClosed{ExecID: exec, Outcome: events.OutcomeSucceeded})
+		require.NoError(b, connection.PublishAll(b.Context(), log, 0))
+		log = log[:0]
 	}
-	return log
+	last, err := connection.LastSeq(b.Context(), events.StreamLog)
+	require.NoError(b, err)
+	return last
 }
 
-func benchProject(b *testing.B, connection *bus.Bus, dir string, last uint64) {
+func benchProject(b *testing.B, connection *bus.Bus, c Config, last uint64) {
+	stop := benchRun(b, connection, c)
+	r, err := readmodel.OpenReader(c.ReadModelDir)
+	require.NoError(b, err)
+	require.NoError(b, r.WaitFor(b.Context(), last))
+	require.NoError(b, r.Close())
+	stop()
+}
+
+// benchRun runs a projector until it is told to stop.
+func benchRun(b *testing.B, connection *bus.Bus, c Config) (stop func()) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	go func() {
-		ended <- Run(ctx, Config{ReadModelDir: dir, MaxBatch: benchBatch}, Deps{Bus: connection, Logger: logger})
+		c.MaxBatch = benchBatch
+		ended <- Run(ctx, c, Deps{Bus: connection, Logger: logger})
 	}()
-	r, err := readmodel.OpenReader(dir)
-	require.NoError(b, err)
-	require.NoError(b, r.WaitFor(ctx, last))
-	require.NoError(b, r.Close())
-	cancel()
-	require.NoError(b, <-ended)
+	return func() {
+		cancel()
+		require.NoError(b, <-ended)
+	}
 }
 
-// benchRaw copies a read model's rows, in the order of the log, and gives the time of the writes.
-func benchRaw(b *testing.B, dir string, batches int) time.Duration {
+// benchRaw copies a read model's rows, in the order of the log, and gives the time of the writes. What it writes next it
+// has read before the time runs.
+func benchRaw(b *testing.B, dir string, batches int) (writes time.Duration) {
 	path, err := filepath.Glob(filepath.Join(dir, "slot-0", "*.db"))
 	require.NoError(b, err)
 	from, err := sql.Open("sqlite", "file:"+path[0]+"?mode=ro")
@@ -124,51 +174,87 @@ func benchRaw(b *testing.B, dir string, batches int) time.Duration {
 		"&_pragma=wal_autocheckpoint(10000)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)")
 	require.NoError(b, err)
 	to.SetMaxOpenConns(1)
-	for _, row := range query(b, from, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'result\\_words%' ESCAPE '\\'") {
-		_, err := to.Exec(row[0].(string))
+	for _, text := range column[string](b, from, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'result\\_words%' ESCAPE '\\'") {
+		_, err := to.Exec(text)
 		require.NoError(b, err)
 	}
-	orders := map[string]string{"executions": "sequence", "targets": "sequence", "results": "sequence", "target_totals": "exec_id"}
-	inserts, rows := map[string]string{}, map[string][][]any{}
-	for table, order := range orders {
-		rows[table] = query(b, from, "SELECT * FROM "+table+" ORDER BY "+order)
-		inserts[table] = "INSERT INTO " + table + " VALUES (?" + strings.Repeat(", ?", len(rows[table][0])-1) + ")"
+	var tables []*rawTable
+	for table, order := range map[string]string{
+		"executions": "sequence", "targets": "sequence", "results": "sequence", "audit": "sequence", "waves": "exec_id", "target_totals": "exec_id",
+	} {
+		t := openRaw(b, from, table, order)
+		defer t.rows.Close()
+		tables = append(tables, t)
 	}
-	started := time.Now()
 	for n := range batches {
+		for _, t := range tables {
+			t.read(b, t.count*(n+1)/batches-t.count*n/batches)
+		}
+		started := time.Now()
 		tx, err := to.Begin()
 		require.NoError(b, err)
-		for table, insert := range inserts {
-			stmt, err := tx.Prepare(insert)
+		for _, t := range tables {
+			stmt, err := tx.Prepare(t.insert)
 			require.NoError(b, err)
-			all := rows[table]
-			for _, row := range all[len(all)*n/batches : len(all)*(n+1)/batches] {
+			for _, row := range t.next {
 				if _, err := stmt.Exec(row...); err != nil {
 					b.Fatal(err)
 				}
 			}
 		}
 		require.NoError(b, tx.Commit())
+		writes += time.Since(started)
 	}
+	started := time.Now()
 	require.NoError(b, to.Close())
-	return time.Since(started)
+	return writes + time.Since(started)
 }
 
-func query(b *testing.B, db *sql.DB, text string) [][]any {
-	found, err := db.Query(text)
+// rawTable is a table that benchRaw copies.
+type rawTable struct {
+	insert string
+	count  int
+	rows   *sql.Rows
+	next   [][]any
+}
+
+func openRaw(b *testing.B, from *sql.DB, table, order string) *rawTable {
+	rows, err := from.Query("SELECT * FROM " + table + " ORDER BY " + order)
 	require.NoError(b, err)
-	defer found.Close()
-	columns, err := found.Columns()
+	columns, err := rows.Columns()
+	require.NoError(b, errors.Join(err, rows.Err()))
+	return &rawTable{
+		insert: "INSERT INTO " + table + " VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")",
+		count:  column[int](b, from, "SELECT COUNT(*) FROM "+table)[0], rows: rows,
+	}
+}
+
+// read takes the next n rows.
+func (t *rawTable) read(b *testing.B, n int) {
+	t.next = t.next[:0]
+	columns, err := t.rows.Columns()
 	require.NoError(b, err)
-	var rows [][]any
-	for found.Next() {
+	for range n {
+		require.True(b, t.rows.Next())
 		values, into := make([]any, len(columns)), make([]any, len(columns))
 		for i := range values {
 			into[i] = &values[i]
 		}
-		require.NoError(b, found.Scan(into...))
-		rows = append(rows, values)
+		require.NoError(b, t.rows.Scan(into...))
+		t.next = append(t.next, values)
 	}
-	require.NoError(b, found.Err())
-	return rows
+}
+
+// column is the one column of a query.
+func column[T any](b *testing.B, db *sql.DB, text string) (all []T) {
+	rows, err := db.Query(text)
+	require.NoError(b, err)
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		require.NoError(b, rows.Scan(&v))
+		all = append(all, v)
+	}
+	require.NoError(b, rows.Err())
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"kanade/libs/bus"
@@ -22,9 +23,10 @@ type check struct {
 // namedDifferences bounds how many rows that differ are named.
 const namedDifferences = 100
 
-// hear takes a request up, unless the file is being built: the log that it replays is full of old ones.
+// hear takes requests up. Those for a check are passed over by a file that is being built: the log that it replays is full
+// of old ones.
 func (p *projector) hear(w *readmodel.Writer, raw bus.RawMsg) {
-	if raw.Subject != events.FactSubject(events.AggregateConfig, events.ReadModelID, "check-requested") || !w.Served() {
+	if !strings.HasPrefix(raw.Subject, "events."+string(events.AggregateConfig)+".") {
 		return
 	}
 	m, err := raw.Stored()
@@ -32,11 +34,22 @@ func (p *projector) hear(w *readmodel.Writer, raw bus.RawMsg) {
 		return // it is parked
 	}
 	payload, err := m.Payload()
-	r, ok := payload.(events.ReadModelCheckRequested)
-	if err != nil || !ok {
+	if err != nil {
 		return
 	}
-	for c := (check{m.ID, r.Rebuild}); ; {
+	switch asked := payload.(type) {
+	case events.ReadModelPastRequested:
+		p.hearPast(pastAsked{asked.Sequence, m.StoredAt})
+	case events.ReadModelCheckRequested:
+		if w.Served() {
+			p.hearCheck(check{m.ID, asked.Rebuild})
+		}
+	}
+}
+
+// hearCheck keeps the newest request.
+func (p *projector) hearCheck(c check) {
+	for {
 		select {
 		case p.checks <- c:
 			return
@@ -77,6 +90,11 @@ func (p *projector) examine(ctx context.Context, live *model, c check, r *events
 	if readmodel.IsCorrupt(err) {
 		p.logger.Error("the file is damaged; building another one", "file", live.writer.Path(), "error", err)
 		r.Error, c.rebuild, err = err.Error(), true, nil
+	}
+	if len(r.Differing) > 0 {
+		if err := p.discardPast(ctx); err != nil {
+			p.logger.Error("take out snapshots and models of the past, which may be wrong as well", "error", err)
+		}
 	}
 	if err != nil || !c.rebuild {
 		return nil, errors.Join(err, w.Remove())

@@ -102,8 +102,10 @@ func (f *filled) fill(t *testing.T, times int, random *rand.Rand) {
 	model := filepath.Join(disk.dir, "read-model")
 	p := startWatched(t, b, model)
 	defer func() { p.stop() }()
-	_, status := p.ready()
-	require.Equal(t, http.StatusOK, status) // a file that can't be made ends the start
+	require.Eventually(t, func() bool { // a file that can't be made ends the start
+		_, status := p.ready()
+		return status == http.StatusOK
+	}, time.Minute, time.Millisecond)
 	r := read(t, model)
 	for range times {
 		disk.fill(random.Int64N(1 << 20))
@@ -197,7 +199,7 @@ func startWatched(t *testing.T, b *bus.Bus, dir string) *watched {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{ReadModelDir: dir, MaxBatch: 50}, Deps{
+		ended <- Run(ctx, Config{ReadModelDir: dir, MaxBatch: 50, SnapshotEvery: -1}, Deps{
 			Bus: b, Listener: l, Metrics: w.metrics, Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 		})
 	}()

@@ -34,7 +34,9 @@ type feed struct {
 
 	mu      sync.Mutex
 	applied uint64
-	failing error
+	// stored is when the broker stored what was applied last, moved when that was applied, by the clock of this host.
+	stored, moved time.Time
+	failing       error
 }
 
 // run follows the stream until ctx ends. An error is a *bus.LogReset or *bus.LogPruned: it is not the stream that was
@@ -61,7 +63,7 @@ func (f *feed) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.progress(at.Sequence)
+	f.progress(at.Sequence, at.At)
 	ctx, cancel := context.WithCancel(ctx)
 	batches := make(chan batch) // without a buffer: one is decoded while another is written, and the rest waits as one
 	written := make(chan error, 1)
@@ -199,6 +201,7 @@ func (f *feed) writeWords(ctx context.Context) bool {
 // batch is what waited, decoded.
 type batch struct {
 	readmodel.Batch
+	stored time.Time // of the last message
 	traced []traced
 }
 
@@ -207,7 +210,7 @@ func newBatch(stream string, raw []bus.RawMsg) batch {
 	for i, m := range raw {
 		messages[i] = readmodel.Message(m)
 	}
-	return batch{Batch: readmodel.Decode(stream, messages), traced: tracedIn(raw)}
+	return batch{Batch: readmodel.Decode(stream, messages), stored: raw[len(raw)-1].Time, traced: tracedIn(raw)}
 }
 
 // write parks what can't be decoded and applies the rest, and tries for ever what the broker or the disk refuses. The
@@ -247,14 +250,17 @@ func (f *feed) apply(ctx context.Context, b batch) error {
 	for _, p := range poison {
 		f.logger.Warn("parked", "sequence", p.Message.Seq, "subject", p.Message.Subject, "error", p.Err)
 	}
-	f.progress(b.Last())
+	f.progress(b.Last(), b.stored)
 	return nil
 }
 
-func (f *feed) progress(sequence uint64) {
+func (f *feed) progress(sequence uint64, stored time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.applied, f.failing = max(f.applied, sequence), nil
+	if sequence > f.applied || f.moved.IsZero() {
+		f.applied, f.stored, f.moved = sequence, stored, time.Now()
+	}
+	f.failing = nil
 	f.metrics.Load().sequence(f.stream, f.applied)
 	f.metrics.Load().stalls(f.stream, false)
 }
@@ -283,6 +289,26 @@ func (f *feed) lag(ctx context.Context) (applied, lag uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.applied, last - min(last, f.applied), err
+}
+
+// age is how long ago, at a moment of the broker's clock, what was applied last was stored, and still for how long nothing has
+// been applied; false while nothing is. An age beside no lag only says that nothing happens.
+func (f *feed) age(now time.Time) (age, still time.Duration, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stored.IsZero() {
+		return 0, 0, false
+	}
+	return max(0, now.Sub(f.stored)), time.Since(f.moved), true
+}
+
+// now is the broker's clock; this host's while the broker is away.
+func (f *feed) now(ctx context.Context) time.Time {
+	now, err := f.bus.Now(ctx)
+	if err != nil {
+		return time.Now()
+	}
+	return now
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -20,7 +20,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	parked   *prometheus.CounterVec
 	stalled  *prometheus.GaugeVec
-	lags     []prometheus.Collector
+	watched  []prometheus.Collector
 }
 
 func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
@@ -53,27 +53,45 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled}, m.lags...)
+	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled}, m.watched...)
 }
 
-// watch makes the gauge of a feed's lag, which asks the broker whenever it is read; NaN while nobody knows.
+// watch makes the gauges of how far a feed is and how old that is, which ask the broker whenever they are read; NaN while
+// nobody knows.
 func (m *metrics) watch(stream string, feed func() *feed) error {
-	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "kanade_projector_lag_messages", Help: "Sequence numbers that the stream is ahead of the read model.",
-		ConstLabels: prometheus.Labels{"stream": stream},
-	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
-		defer cancel()
-		_, lag, err := feed().lag(ctx)
-		if err != nil {
-			return math.NaN()
+	age := func(pick func(age, still time.Duration) time.Duration) func(context.Context) (float64, bool) {
+		return func(ctx context.Context) (float64, bool) {
+			f := feed()
+			age, still, ok := f.age(f.now(ctx))
+			return pick(age, still).Seconds(), ok
 		}
-		return float64(lag)
-	})
-	if err := m.registry.Register(gauge); err != nil {
-		return fmt.Errorf("register metrics of %s: %w", stream, err)
 	}
-	m.lags = append(m.lags, gauge)
+	for _, g := range []struct {
+		name, help string
+		read       func(context.Context) (float64, bool)
+	}{
+		{"kanade_projector_lag_messages", "Sequence numbers that the stream is ahead of the read model.", func(ctx context.Context) (float64, bool) {
+			_, lag, err := feed().lag(ctx)
+			return float64(lag), err == nil
+		}},
+		{"kanade_projector_age_seconds", "How long ago the last message that is in the read model was stored.", age(
+			func(age, _ time.Duration) time.Duration { return age })},
+		{"kanade_projector_still_seconds", "How long no message has been put into the read model.", age(
+			func(_, still time.Duration) time.Duration { return still })},
+	} {
+		gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help, ConstLabels: prometheus.Labels{"stream": stream}}, func() float64 {
+			ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+			defer cancel()
+			if v, ok := g.read(ctx); ok {
+				return v
+			}
+			return math.NaN()
+		})
+		if err := m.registry.Register(gauge); err != nil {
+			return fmt.Errorf("register metrics of %s: %w", stream, err)
+		}
+		m.watched = append(m.watched, gauge)
+	}
 	return nil
 }
 

@@ -24,9 +24,11 @@ type projector struct {
 	metrics *metrics
 	// checks are those that were asked for: one waits at most, the newest.
 	checks chan check
+	// pasts are the past moments that were asked for.
+	pasts chan pastAsked
 
 	mu   sync.Mutex
-	live *model
+	live *model // nil until the slot's file is open
 }
 
 // model is one file and what feeds it.
@@ -41,8 +43,13 @@ type model struct {
 // streams feed a model.
 func streams() []string { return []string{events.StreamLog, events.StreamPresence} }
 
-// run keeps the slot's model, which has begun, until ctx ends.
+// run keeps the slot's model until ctx ends.
 func (p *projector) run(ctx context.Context) (err error) {
+	if err := p.begin(ctx); ctx.Err() != nil && err != nil {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("start projector: %w", err)
+	}
 	defer func() { err = errors.Join(err, p.end(p.live)) }()
 	for i, stream := range streams() {
 		if err := p.metrics.watch(stream, func() *feed { return p.feeds()[i] }); err != nil {
@@ -102,8 +109,14 @@ func (p *projector) run(ctx context.Context) (err error) {
 	}
 }
 
-// begin opens the slot's file and starts to feed it.
+// begin opens the slot's file, or makes one, and starts to feed it. Only an empty slot is given a snapshot: what was
+// damaged, or is to be built anew, is replayed from the log.
 func (p *projector) begin(ctx context.Context) error {
+	if !p.config.Rebuild {
+		if err := p.beginWithSnapshot(ctx); err != nil {
+			return err
+		}
+	}
 	w, damaged, err := p.slot.Continue(ctx)
 	if err != nil {
 		return err
@@ -232,11 +245,19 @@ func (p *projector) set(x *model) {
 	p.live = x
 }
 
-// feeds are those of the live model.
-func (p *projector) feeds() []*feed {
+// model is the live one; nil until the slot's file is open.
+func (p *projector) model() *model {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.live.feeds
+	return p.live
+}
+
+// feeds are those of the live model; none until there is one.
+func (p *projector) feeds() []*feed {
+	if x := p.model(); x != nil {
+		return x.feeds
+	}
+	return nil
 }
 
 // explain says what to do about an error that ends the projector.

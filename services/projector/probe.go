@@ -1,28 +1,57 @@
 package projector
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // maxLag is how many messages a projector may be behind and still be ready.
 const maxLag = 1000
 
-// position is how far one stream is, as /readyz says it.
+// position is how far one stream is in the slot's file, as /readyz says it.
 type position struct {
+	Slot string `json:"slot"`
+	// File is its path; the hash of its schema is in its name. Served: readers are given it.
+	File    string `json:"file"`
+	Served  bool   `json:"served"`
 	Stream  string `json:"stream"`
 	Applied uint64 `json:"applied"`
 	Lag     uint64 `json:"lag"`
-	Error   string `json:"error,omitempty"`
+	// AgeSecs is how long ago what was applied last was stored, StillSecs how long nothing has been applied; 0 while nothing
+	// is. Where there is no lag they only say that nothing happens.
+	AgeSecs   float64 `json:"age_secs"`
+	StillSecs float64 `json:"still_secs"`
+	Error     string  `json:"error,omitempty"`
 }
 
-// readiness is how far every stream is. It is ready when each is at most maxLag messages behind and nothing hinders it.
-func readiness(ctx context.Context, feeds []*feed) ([]position, bool) {
-	ok := true
-	positions := make([]position, len(feeds))
-	for i, f := range feeds {
+// readiness is how far every stream of the model is. It is ready when each is at most maxLag messages behind and nothing
+// hinders it; it is not while no file is fed yet.
+func (p *projector) readiness(ctx context.Context) ([]position, bool) {
+	positions := make([]position, len(streams()))
+	x := p.model()
+	if x == nil {
+		for i, stream := range streams() {
+			positions[i] = position{Slot: p.slot.Name(), Stream: stream, Error: "no file is fed yet"}
+		}
+		return positions, false
+	}
+	served := false
+	select {
+	case <-x.served:
+		served = true
+	default:
+	}
+	ok, now := true, x.feeds[0].now(ctx)
+	for i, f := range x.feeds {
 		applied, lag, err := f.lag(ctx)
 		if err == nil {
 			err = f.hindrance()
 		}
-		positions[i] = position{Stream: f.stream, Applied: applied, Lag: lag}
+		age, still, _ := f.age(now)
+		positions[i] = position{
+			Slot: p.slot.Name(), File: x.writer.Path(), Served: served, Stream: f.stream, Applied: applied, Lag: lag,
+			AgeSecs: seconds(age), StillSecs: seconds(still),
+		}
 		if err != nil {
 			positions[i].Error = err.Error()
 		}
@@ -30,3 +59,5 @@ func readiness(ctx context.Context, feeds []*feed) ([]position, bool) {
 	}
 	return positions, ok
 }
+
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

@@ -6,17 +6,28 @@
 //
 //   - The checkpoint in the database is the only acknowledgement: rows and checkpoint are committed together, and
 //     following begins behind it. A projector that is killed at any moment goes on where it was.
+//
 //   - What waits is one batch: one message when the system is idle (visible within milliseconds), up to
 //     Config.MaxBatch under load.
+//
 //   - What can't be decoded is parked in DEAD before the checkpoint passes it, once, however often it is rebuilt.
+//
 //   - An error of the disk is no property of a message: the projector stays where it is and tries again for ever.
+//
 //   - A log that went back, or whose next messages are gone, is another log: the projector ends and says what to do.
+//
 //   - Readers are given a file when it has everything that the log had. Whatever needs a new one (a new schema, a file that
 //     is damaged, an operator who asks) builds it beside the old one, which is fed and read until then.
+//
 //   - A file that is held against the log is compared row by row with one that was replayed up to the same message.
 //
+//   - Snapshots make a start and a look at the past faster, and are never needed: what is wrong with one is passed over, and
+//     what proves or repairs a file replays the log.
+//
+//   - A model of a past moment is built when a fact asks for it, beside the slots, by one projector of each directory.
+//
 // Rooms: projector.go (the service), model.go (one file and what feeds it), feed.go (one stream), check.go (replay,
-// comparison, replacement).
+// comparison, replacement), snapshot.go (copies in the object store), past.go (models of past moments).
 //
 // It speaks to nobody but the broker.
 package projector
@@ -27,6 +38,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -53,6 +65,9 @@ type Config struct {
 	MaxBatch int `name:"max-batch" env:"KANADE_PROJECTOR_MAX_BATCH" default:"5000" help:"Messages in one transaction at most."`
 	// Rebuild builds a new file from the log at the start. Readers are given the old one until it is done.
 	Rebuild bool `name:"rebuild" env:"KANADE_PROJECTOR_REBUILD" help:"Build a new file from the log, and then serve it in place of the old one."`
+	// SnapshotEvery is how old the newest snapshot of the read model is when this projector makes another one, whoever made
+	// that; 0 means 24 h, below it none is made.
+	SnapshotEvery time.Duration `name:"snapshot-every" env:"KANADE_PROJECTOR_SNAPSHOT_EVERY" default:"24h" help:"How old the newest snapshot may be; below zero none are made."`
 	// Limits of the streams, which every service makes when they are missing. The same for all services.
 	events.Limits `embed:""`
 }
@@ -81,6 +96,9 @@ type Deps struct {
 func Run(ctx context.Context, c Config, d Deps) (err error) {
 	if c.MaxBatch <= 0 {
 		c.MaxBatch = 5000
+	}
+	if c.SnapshotEvery == 0 {
+		c.SnapshotEvery = 24 * time.Hour
 	}
 	logger := d.Logger
 	if logger == nil {
@@ -116,16 +134,17 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 		return fmt.Errorf("start projector: %w", err)
 	}
 	defer m.unregister()
-	p := &projector{config: c, bus: b, slot: slot, logger: logger, metrics: m, checks: make(chan check, 1)}
-	group, ctx := errgroup.WithContext(ctx)
-	if err := p.begin(ctx); ctx.Err() != nil && err != nil {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("start projector: %w", err)
+	p := &projector{
+		config: c, bus: b, slot: slot, logger: logger, metrics: m, checks: make(chan check, 1), pasts: make(chan pastAsked, keptPasts),
 	}
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.run(ctx) })
+	group.Go(func() error { return p.buildPasts(ctx) })
+	if c.SnapshotEvery > 0 {
+		group.Go(func() error { return p.keepSnapshots(ctx) })
+	}
 	if listener != nil {
-		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, p.feeds()) }}
+		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return p.readiness(ctx) }}
 		group.Go(func() error { return health.Serve(ctx, listener) })
 	}
 	return group.Wait()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -29,7 +30,13 @@ import (
 	"kanade/libs/readmodel"
 )
 
-func TestMain(m *testing.M) { bustest.Main(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envBroker); dir != "" {
+		serveBroker(dir)
+		return
+	}
+	bustest.Main(m)
+}
 
 // start runs a projector and gives what stops it; stopping checks how Run ended.
 func start(t *testing.T, b *bus.Bus, dir string) (stop func()) {
@@ -279,10 +286,21 @@ func TestProbes(t *testing.T) {
 	}
 	status, body := get("/readyz")
 	require.Equal(t, http.StatusOK, status, body)
-	require.Contains(t, body, `{"stream":"LOG","applied":1,"lag":0}`)
+	var positions []position
+	require.NoError(t, json.Unmarshal([]byte(body), &positions))
+	require.Len(t, positions, 2)
+	at := positions[0]
+	require.Regexp(t, `slot-0.model-`+readmodel.SchemaHash()[:12]+`-\w+\.db$`, at.File)
+	require.Less(t, at.AgeSecs+at.StillSecs, 60.0)
+	at.File, at.AgeSecs, at.StillSecs = "", 0, 0
+	require.Equal(t, position{Slot: "slot-0", Served: true, Stream: events.StreamLog, Applied: 1}, at)
 	_, body = get("/metrics")
 	require.Contains(t, body, `kanade_projector_applied_sequence{slot="slot-0",stream="LOG"} 1`)
 	require.Contains(t, body, `kanade_projector_lag_messages{slot="slot-0",stream="LOG"} 0`)
+	for _, name := range []string{"age", "still"} {
+		require.Regexp(t, `kanade_projector_`+name+`_seconds\{slot="slot-0",stream="LOG"\} \d`, body)
+		require.Contains(t, body, `kanade_projector_`+name+`_seconds{slot="slot-0",stream="PRESENCE"} NaN`)
+	}
 	require.NoError(t, process.Healthcheck(t.Context(), l.Addr().String()))
 	http.DefaultClient.CloseIdleConnections()
 	cancel()

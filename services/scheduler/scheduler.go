@@ -7,7 +7,8 @@
 // are no sleeping goroutines that matter: a due time is a message on TIMERS.
 //
 // The rooms: internal/domain decides, internal/supervisor folds and takes the steps that follow from the fold,
-// internal/dispatch sends commands, internal/tick ends ticks, internal/view writes buckets.
+// internal/dispatch sends commands, internal/tick ends ticks, internal/view writes buckets, internal/housekeeping takes out of
+// the log what has had its time.
 package scheduler
 
 import (
@@ -26,6 +27,7 @@ import (
 	"kanade/libs/events"
 	"kanade/libs/process"
 	"kanade/services/scheduler/internal/dispatch"
+	"kanade/services/scheduler/internal/housekeeping"
 	"kanade/services/scheduler/internal/supervisor"
 	"kanade/services/scheduler/internal/tick"
 	"kanade/services/scheduler/internal/view"
@@ -88,12 +90,18 @@ func Run(ctx context.Context, c Config, d Deps) error {
 		}
 		defer d.Bus.Close()
 	}
-	fold, err := supervisor.New(d.Bus, d.Logger, d.Metrics)
+	retain := c.Limits.OrDefault().Kept()
+	fold, err := supervisor.New(d.Bus, retain, d.Logger, d.Metrics)
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
 	defer fold.Close()
-	router, err := route(d, fold, max(c.Workers, 0))
+	keeper, err := housekeeping.New(d.Bus, fold, retain, d.Logger, d.Metrics)
+	if err != nil {
+		return fmt.Errorf("start scheduler: %w", err)
+	}
+	defer keeper.Close()
+	router, err := route(ctx, d, fold, keeper, max(c.Workers, 0))
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
@@ -138,8 +146,8 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.
 }
 
 // route registers every handler under its durable's name. What may work long (requests, waves, stops, and whatever is due)
-// comes through pull consumers.
-func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error) {
+// comes through pull consumers. Housekeeping has a worker of its own and ends with ctx at once: the next run does the rest.
+func route(ctx context.Context, d Deps, fold *supervisor.Supervisor, keeper *housekeeping.Keeper, workers int) (*bus.Router, error) {
 	if workers == 0 {
 		workers = DefaultWorkers
 	}
@@ -163,6 +171,7 @@ func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error
 	fired := pull(events.StreamLog, tick.FiredDurable, workers, tick.FiredFilters()...)
 	tickDue, waveDue := timer(supervisor.TimerTick), timer(supervisor.TimerWave)
 	expiryDue, sweepDue := timer(supervisor.TimerExpiry), timer(dispatch.TimerSweep)
+	dayDue := pull(events.StreamTimers, supervisor.TimerHousekeeping, 1, events.TimerDueFilter(supervisor.TimerHousekeeping))
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +183,12 @@ func route(d Deps, fold *supervisor.Supervisor, workers int) (*bus.Router, error
 	router.HandleTimer(supervisor.TimerWave, waveDue, dispatcher.Wave)
 	router.HandleTimer(supervisor.TimerExpiry, expiryDue, dispatcher.Expire)
 	router.HandleTimer(dispatch.TimerSweep, sweepDue, dispatcher.Sweep)
+	router.HandleTimer(supervisor.TimerHousekeeping, dayDue, func(handling context.Context, t bus.Timer) error {
+		handling, cancel := context.WithCancel(handling)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return keeper.Due(handling, t)
+	})
 	if err := view.Register(router, d.Bus, d.Logger, d.Metrics); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ type world struct {
 	broker *broker.Broker
 	bus    *bus.Bus
 	ears   *ears
+	// limits of its schedulers; none are the defaults.
+	limits events.Limits
 	// appended counts facts for their ids: at one instant several may be stored.
 	appended atomic.Int64
 }
@@ -61,7 +63,7 @@ func (w *world) start(d scheduler.Deps) (stop func(), ready <-chan struct{}) {
 	b := bustest.Dial(w.t, w.broker)
 	running, ended := make(chan struct{}), make(chan error, 1)
 	d.Bus, d.Logger, d.Ready = b, bustest.Logger(w.t), func() { close(running) }
-	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: 3}, d) }()
+	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: 3, Limits: w.limits}, d) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

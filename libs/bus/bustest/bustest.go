@@ -6,6 +6,10 @@
 // broker and connections are made with the bubble's own *testing.T and closed by its cleanups (Broker and Connect do);
 // no TCP and no other process inside; contexts are made inside; tests with bubbles do not run in parallel (forgetTimers
 // says why).
+//
+// No message may reach its stream's max age in a bubble, and no stream be changed that has a max age and holds messages: the
+// broker then judges age by the access-time clock, to which a bubble lies in the past, and drops all but what bears a TTL of
+// its own.
 package bustest
 
 import (
@@ -92,7 +96,7 @@ func Dial(t testing.TB, b *broker.Broker) *bus.Bus {
 func Limits() events.Limits {
 	l := events.DefaultLimits()
 	l.LogBytes, l.TelemetryBytes, l.ObsBytes, l.DeadBytes, l.OutputBytes = 1<<30, 1<<28, 1<<28, 1<<28, 1<<28
-	l.ResultOutputBytes = 1 << 28
+	l.ResultOutputBytes, l.SnapshotBytes = 1<<28, 1<<28
 	return l
 }
 

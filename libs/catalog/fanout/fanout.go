@@ -93,6 +93,24 @@ func times(req events.ExecRequested, plan *catalog.Plan, waves []events.PlannedW
 	return deadline, deadline.Add(bound)
 }
 
+// Within bounds a plan's times. An exec expires at the latest when its history is over, counted from its request: what
+// endpoints say of it leaves the log soon afterwards, and all of it has to be there when the exec is summed up. Nothing may
+// start later either. A history of 0 is for ever.
+func Within(p events.ExecPlanned, requested time.Time, history time.Duration) events.ExecPlanned {
+	if history > 0 {
+		until := requested.Add(history)
+		p.ExpiresAt, p.DeadlineAt = earlier(p.ExpiresAt, until), earlier(p.DeadlineAt, until)
+	}
+	return p
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // Timing is when a wave goes out, as events.PlannedWave has it.
 type Timing struct {
 	DueAt time.Time

@@ -136,7 +136,9 @@ func order(names []string) {
 		switch {
 		case name == events.StreamLog:
 			return 1
-		case name == events.StreamExec || strings.HasPrefix(name, "OBJ_") && name != "OBJ_"+events.StoreSchedulerState:
+		case name == "OBJ_"+events.StoreSchedulerState, name == "OBJ_"+events.StoreReadModel:
+			return 0
+		case name == events.StreamExec, strings.HasPrefix(name, "OBJ_"):
 			return 2
 		}
 		return 0

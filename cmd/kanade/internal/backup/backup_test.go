@@ -165,7 +165,7 @@ func TestOrder(t *testing.T) {
 	require.Equal(t, []string{
 		"EXEC", "OBJ_agent_releases", "OBJ_app_packages", "OBJ_result_output", "OBJ_scripts",
 	}, names[at+1:])
-	for _, before := range []string{"TIMERS", "DEAD", "KV_script_current", "KV_catalog", "KV_exec_stopped", "OBJ_scheduler_state"} {
+	for _, before := range []string{"TIMERS", "DEAD", "KV_script_current", "KV_catalog", "KV_exec_stopped", "OBJ_scheduler_state", "OBJ_read_model"} {
 		require.Contains(t, names[:at], before)
 	}
 }

@@ -8,8 +8,8 @@ import (
 )
 
 type agentCmd struct {
-	List agentListCmd `cmd:"" help:"List the endpoints."`
-	Show agentShowCmd `cmd:"" help:"Show an endpoint."`
+	List agentListCmd `cmd:"" past:"" help:"List the endpoints."`
+	Show agentShowCmd `cmd:"" past:"" help:"Show an endpoint."`
 }
 
 type agentListCmd struct {

@@ -35,7 +35,8 @@ type grammar struct {
 	Resume     resumeCmd     `cmd:"" help:"Let a paused exec go on."`
 	Release    releaseCmd    `cmd:"" help:"Let a wave of an exec go out now."`
 	Retry      retryCmd      `cmd:"" help:"Run an exec again where it did not succeed."`
-	Explain    explainCmd    `cmd:"" help:"Say why an endpoint did, did not, or did not yet run an exec."`
+	At         atCmd         `cmd:"" help:"Ask a command that reads as of a past moment."`
+	Explain    explainCmd    `cmd:"" past:"" help:"Say why an endpoint did, did not, or did not yet run an exec."`
 	Revoke     revokeCmd     `cmd:"" help:"Keep a job from being run; what has not begun is skipped."`
 	Unrevoke   unrevokeCmd   `cmd:"" help:"Let a revoked job run again."`
 	Freeze     freezeCmd     `cmd:"" help:"The freeze: no schedule of the fleet fires while it lasts."`
@@ -46,6 +47,7 @@ type grammar struct {
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
 	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
+	Audit      auditCmd      `cmd:"" help:"What operators did: who, when, what, to what."`
 	Dead       deadCmd       `cmd:"" help:"Messages that could not be processed."`
 	Backup     backupCmd     `cmd:"" help:"Copy the whole system, log, buckets and objects, from its broker into a directory."`
 	Restore    restoreCmd    `cmd:"" help:"Bring a backup back into an empty broker."`

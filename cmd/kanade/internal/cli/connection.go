@@ -21,6 +21,9 @@ type connection struct {
 	BackendURL    string `name:"backend-url" env:"KANADE_BACKEND_URL" default:"http://127.0.0.1:8080" help:"The API; by default that of 'kanade up' on this machine, ${default}." placeholder:"URL"`
 	AuthToken     string `name:"auth-token" env:"KANADE_AUTH_TOKEN" hidden:"" help:"Token for the API; by the environment, so that no other user reads it in the list of processes."`
 	AuthTokenFile string `name:"auth-token-file" env:"KANADE_AUTH_TOKEN_FILE" help:"File with the token for the API; without one, that of 'kanade up' on this machine is used." placeholder:"FILE"`
+
+	// asOf is the past moment that is asked about; empty for the present.
+	asOf string
 }
 
 // client opens the API. The token is that of the environment, that of the named file, or, for an API on this machine
@@ -30,7 +33,11 @@ func (c *connection) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(c.BackendURL, token, source)
+	api, err := client.New(c.BackendURL, token, source)
+	if err != nil {
+		return nil, err
+	}
+	return api.AsOf(c.asOf), nil
 }
 
 func (c *connection) token() (token, source string, err error) {

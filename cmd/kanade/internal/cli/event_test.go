@@ -5,13 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"kanade/cmd/kanade/internal/cli"
+	"kanade/libs/bus"
+	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 )
 
 // until ends a command when it has printed something.
@@ -61,4 +66,23 @@ func TestEventsTail(t *testing.T) {
 	require.NotZero(t, e.Sequence)
 	require.Equal(t, "kanade.job.saved.v1", e.Type)
 	require.Equal(t, "a", e.Data.ID)
+}
+
+// The facts of housekeeping have their lines, too.
+func TestEventsTailOfHousekeeping(t *testing.T) {
+	s := system(t)
+	token, err := os.ReadFile(s.Home.Path("broker-token"))
+	require.NoError(t, err)
+	b, err := bus.Connect(t.Context(), bus.Config{URL: s.BrokerURL, Token: strings.TrimSpace(string(token)), Name: "test", Logger: bustest.Logger(t)})
+	require.NoError(t, err)
+	defer b.Close()
+	for _, p := range []events.Payload{events.ClockTicked{ID: events.ClockID, Day: "2026-11-23"}, events.ExecReduced{ExecID: "e1"}} {
+		e, err := events.New(p, events.Meta{ID: p.AggregateID(), Source: "/kanade/test", Time: time.Now(), Actor: "service:scheduler"})
+		require.NoError(t, err)
+		_, err = b.Append(t.Context(), e, bus.Any)
+		require.NoError(t, err)
+	}
+	lines := tail(t, "exec.reduced", "--from", "1", "--type", "clock.ticked,exec.reduced")
+	require.Regexp(t, `  clock\.ticked +day  service:scheduler\n`, lines)
+	require.Regexp(t, `  exec\.reduced +e1  service:scheduler\n`, lines)
 }

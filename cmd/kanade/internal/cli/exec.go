@@ -16,8 +16,8 @@ import (
 
 type execCmd struct {
 	Run  execRunCmd  `cmd:"" default:"withargs" help:"Run a job; the word 'run' may be left out."`
-	List execListCmd `cmd:"" help:"List execs, newest first."`
-	Show execShowCmd `cmd:"" help:"Show an exec and what it did on every endpoint."`
+	List execListCmd `cmd:"" past:"" help:"List execs, newest first."`
+	Show execShowCmd `cmd:"" past:"" help:"Show an exec and what it did on every endpoint."`
 }
 
 // Help is shown below the flags.

@@ -13,7 +13,7 @@ import (
 )
 
 type freezeCmd struct {
-	Status freezeStatusCmd `cmd:"" help:"Show whether schedules are held back."`
+	Status freezeStatusCmd `cmd:"" past:"" help:"Show whether schedules are held back."`
 	Set    freezeSetCmd    `cmd:"" help:"Hold back the schedules of the whole fleet; execs by hand pass."`
 	Clear  freezeClearCmd  `cmd:"" help:"Let schedules fire again."`
 }

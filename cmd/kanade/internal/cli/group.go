@@ -13,7 +13,7 @@ import (
 type groupCmd struct {
 	Add  groupAddCmd  `cmd:"" help:"Put endpoints into a group; a group exists while it has members."`
 	Rm   groupRmCmd   `cmd:"" help:"Take endpoints out of a group."`
-	List groupListCmd `cmd:"" help:"List the groups and their members."`
+	List groupListCmd `cmd:"" past:"" help:"List the groups and their members."`
 }
 
 type groupAddCmd struct {

@@ -14,8 +14,8 @@ import (
 
 type jobCmd struct {
 	Create jobCreateCmd `cmd:"" help:"Create or replace jobs from YAML files."`
-	List   jobListCmd   `cmd:"" help:"List the jobs."`
-	Show   jobShowCmd   `cmd:"" help:"Print a job's manifest as it was written."`
+	List   jobListCmd   `cmd:"" past:"" help:"List the jobs."`
+	Show   jobShowCmd   `cmd:"" past:"" help:"Print a job's manifest as it was written."`
 	Delete jobDeleteCmd `cmd:"" help:"Delete a job and revoke it; what it ran stays readable."`
 	Kill   jobKillCmd   `cmd:"" help:"Kill every exec of a job that is under way."`
 }

@@ -18,12 +18,12 @@ import (
 )
 
 type resultCmd struct {
-	List   resultListCmd   `cmd:"" help:"List results, newest first."`
-	Show   resultShowCmd   `cmd:"" help:"Show a result with its output."`
-	Output resultOutputCmd `cmd:"" help:"Print what is kept of what a script wrote, as it is."`
-	Search resultSearchCmd `cmd:"" help:"Find results by words of their outputs, the last ended first."`
-	Groups resultGroupsCmd `cmd:"" help:"Show what an exec or a job gave: results that are equal are one line."`
-	Export resultExportCmd `cmd:"" help:"Write all results as CSV or lines of JSON."`
+	List   resultListCmd   `cmd:"" past:"" help:"List results, newest first."`
+	Show   resultShowCmd   `cmd:"" past:"" help:"Show a result with its output."`
+	Output resultOutputCmd `cmd:"" past:"" help:"Print what is kept of what a script wrote, as it is."`
+	Search resultSearchCmd `cmd:"" past:"" help:"Find results by words of their outputs, the last ended first."`
+	Groups resultGroupsCmd `cmd:"" past:"" help:"Show what an exec or a job gave: results that are equal are one line."`
+	Export resultExportCmd `cmd:"" past:"" help:"Write all results as CSV or lines of JSON."`
 }
 
 // resultFlags narrow results.
@@ -48,13 +48,16 @@ func (f *resultFlags) query(now time.Time) (url.Values, error) {
 	return q, err
 }
 
-// sinceText is a time as the API reads it; empty for none.
-func sinceText(flag string, now time.Time) (string, error) {
+// sinceText is what --since says as the API reads it; empty for none.
+func sinceText(flag string, now time.Time) (string, error) { return timeText("--since", flag, now) }
+
+// timeText is what the flag of a time says as the API reads it; empty for none.
+func timeText(name, flag string, now time.Time) (string, error) {
 	if ago, err := time.ParseDuration(flag); err == nil {
 		return now.Add(-ago).UTC().Format(time.RFC3339Nano), nil
 	}
 	if _, err := time.Parse(time.RFC3339, flag); err != nil && flag != "" {
-		return "", fmt.Errorf("--since %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", flag)
+		return "", fmt.Errorf("%s %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", name, flag)
 	}
 	return flag, nil
 }

@@ -15,12 +15,12 @@ import (
 
 type scheduleCmd struct {
 	Create  scheduleCreateCmd  `cmd:"" help:"Create or replace schedules from YAML files."`
-	List    scheduleListCmd    `cmd:"" help:"List the schedules."`
-	Show    scheduleShowCmd    `cmd:"" help:"Print a schedule as it was written."`
+	List    scheduleListCmd    `cmd:"" past:"" help:"List the schedules."`
+	Show    scheduleShowCmd    `cmd:"" past:"" help:"Print a schedule as it was written."`
 	Delete  scheduleDeleteCmd  `cmd:"" help:"Delete a schedule."`
 	Enable  scheduleEnableCmd  `cmd:"" help:"Let a schedule fire."`
 	Disable scheduleDisableCmd `cmd:"" help:"Keep a schedule, and let it not fire."`
-	Ticks   scheduleTicksCmd   `cmd:"" help:"Show what became of a schedule's ticks, newest first, and when the next ones are."`
+	Ticks   scheduleTicksCmd   `cmd:"" past:"" help:"Show what became of a schedule's ticks, newest first, and when the next ones are."`
 }
 
 type scheduleCreateCmd struct {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,6 +27,9 @@ func (c *execShowCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer api.Close()
+	if c.Watch && a.asOf != "" {
+		return usageOf("exec show", errors.New("--watch shows what happens, and the past does not"))
+	}
 	if c.Watch {
 		return a.watch(ctx, api, c.ID)
 	}

@@ -151,7 +151,7 @@ func (f *follower) step(e client.Event, event events.Event) (more bool, err erro
 		f.stop(e, fact, events.SkipReasonKilled, fmt.Sprintf("killed by %s%s", e.Actor, because(p.Reason)))
 	case "cancelled":
 		f.stop(e, fact, events.SkipReasonCancelled, fmt.Sprintf("cancelled by %s%s", e.Actor, because(p.Reason)))
-	case "closed", "expired":
+	case "closed", "expired", "reduced":
 		f.ended, f.reason, f.totals = true, p.Reason, p.Totals
 		f.outcome = cmp.Or(f.outcome, p.Outcome, events.Outcome(fact))
 		return false, nil

@@ -146,3 +146,13 @@ func TestFollowerPassesOverWhatItDoesNotKnow(t *testing.T) {
 		require.True(t, more)
 	}
 }
+
+// Of an exec that is older than the history one fact may be all there is.
+func TestFollowerOfAReducedExec(t *testing.T) {
+	totals := events.Totals{Expected: map[events.TargetState]int{events.StateSucceeded: 2, events.StateExpired: 1}}
+	f, _, more := tale(t, events.ExecReduced{ExecID: "e1", ExecSummary: events.ExecSummary{Outcome: events.OutcomePartial}, Totals: totals})
+	require.False(t, more)
+	got, outcome := f.result()
+	require.Equal(t, events.OutcomePartial, outcome)
+	require.True(t, totals.Equal(got))
+}

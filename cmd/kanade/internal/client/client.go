@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,6 +33,7 @@ const (
 // Client of one API.
 type Client struct {
 	base, token, tokenSource string
+	asOf                     string
 	http                     *http.Client
 }
 
@@ -54,6 +56,29 @@ func New(base, token, tokenSource string) (*Client, error) {
 			ResponseHeaderTimeout: headerTimeout,
 		},
 	}}, nil
+}
+
+// AsOf is the same client asking as of a past moment, a LOG sequence or a time; empty for the present. It sends nothing that
+// changes anything.
+func (c *Client) AsOf(moment string) *Client {
+	then := *c
+	then.asOf = moment
+	return &then
+}
+
+// moment adds what the client asks as of to a query. A link to a next page has it.
+func (c *Client) moment(r Request) (url.Values, error) {
+	switch {
+	case c.asOf == "":
+		return r.Query, nil
+	case r.Method != http.MethodGet:
+		return nil, fmt.Errorf("%s %s: as of a past moment nothing is changed", r.Method, r.Path)
+	case strings.Contains(r.Path, "?"):
+		return r.Query, nil
+	}
+	query := url.Values{"as_of": {c.asOf}}
+	maps.Copy(query, r.Query)
+	return query, nil
 }
 
 // patient is the same client without a bound on the beginning of an answer.
@@ -158,9 +183,13 @@ func (c *Client) Download(ctx context.Context, r Request, w io.Writer) (int64, e
 
 // send sends a request and returns a granted answer with its body open.
 func (c *Client) send(ctx context.Context, r Request, accept string) (*http.Response, error) {
+	query, err := c.moment(r)
+	if err != nil {
+		return nil, err
+	}
 	target := c.base + r.Path
-	if len(r.Query) > 0 {
-		target += "?" + r.Query.Encode()
+	if len(query) > 0 {
+		target += "?" + query.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, r.Method, target, bytes.NewReader(r.Body))
 	if err != nil {

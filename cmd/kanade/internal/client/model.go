@@ -1,6 +1,9 @@
 package client
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // What tables show of the API's documents; --json prints the documents themselves.
 
@@ -323,6 +326,17 @@ type Due struct {
 	At    time.Time `json:"at"`
 	Local string    `json:"local"`
 	Note  string    `json:"note"`
+}
+
+// Act is a row of GET /api/audit.
+type Act struct {
+	Actor      string          `json:"actor"`
+	Sub        string          `json:"sub"`
+	Action     string          `json:"action"`
+	Target     string          `json:"target"`
+	Payload    json.RawMessage `json:"payload"`
+	OccurredAt *time.Time      `json:"occurred_at"`
+	Sequence   uint64          `json:"sequence"`
 }
 
 // Letter is a row of GET /api/dead; of GET /api/dead/{seq} with Headers, Body and Encoding.

@@ -21,6 +21,7 @@ import (
 	"kanade/libs/bus"
 	"kanade/libs/bus/broker"
 	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 	"kanade/services/agent"
 	"kanade/services/api"
 	"kanade/services/projector"
@@ -37,6 +38,8 @@ type site struct {
 	readModel string
 	running   map[string]*part
 	api       pipes
+	// limits are what services are told of retention; zero: the defaults.
+	limits events.Limits
 	// seen is the last sequence that a write has answered; reads ask for it.
 	seen uint64
 }
@@ -96,14 +99,19 @@ func (s *site) cut(name string) {
 func (s *site) startScheduler(name string) {
 	s.t.Helper()
 	s.run(name, s.broker, func(ctx context.Context, b *bus.Bus) error {
-		return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{Bus: b, Logger: quiet(s.t)})
+		return scheduler.Run(ctx, scheduler.Config{Limits: s.limits}, scheduler.Deps{Bus: b, Logger: quiet(s.t)})
 	})
 }
 
 func (s *site) startProjector() {
 	s.t.Helper()
-	s.run("projector", s.broker, func(ctx context.Context, b *bus.Bus) error {
-		return projector.Run(ctx, projector.Config{ReadModelDir: s.readModel}, projector.Deps{Bus: b, Logger: quiet(s.t)})
+	s.startProjectorOn("projector", s.readModel)
+}
+
+func (s *site) startProjectorOn(name, dir string) {
+	s.t.Helper()
+	s.run(name, s.broker, func(ctx context.Context, b *bus.Bus) error {
+		return projector.Run(ctx, projector.Config{ReadModelDir: dir, Limits: s.limits}, projector.Deps{Bus: b, Logger: quiet(s.t)})
 	})
 }
 
@@ -126,6 +134,11 @@ func (s *site) startAgent(pc, data string, way nats.InProcessConnProvider, x age
 
 // try sends a request; a service that is down, or an answer that is no success, is an error.
 func (s *site) try(method, path, body string, headers ...string) ([]byte, http.Header, error) {
+	return s.api.try(method, path, body, headers...)
+}
+
+// try sends a request to the api that listens there.
+func (p *pipes) try(method, path, body string, headers ...string) ([]byte, http.Header, error) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://api"+path, strings.NewReader(body))
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +150,7 @@ func (s *site) try(method, path, body string, headers ...string) ([]byte, http.H
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	transport := &http.Transport{DialContext: s.api.dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: p.dial, DisableKeepAlives: true}
 	answer, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
 		return nil, nil, err

@@ -33,12 +33,12 @@ func (s *System) services(c Config, listener net.Listener) []service {
 			return projector.Run(ctx, projector.Config{ReadModelDir: readModel, Rebuild: c.Rebuild}, projector.Deps{Bus: b, Logger: logger, Metrics: s.metrics})
 		}},
 		{"scheduler", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
-			return scheduler.Run(ctx, scheduler.Config{}, scheduler.Deps{
+			return scheduler.Run(ctx, scheduler.Config{Limits: Limits()}, scheduler.Deps{
 				Bus: b, Logger: logger, Metrics: s.metrics, Ready: func() { close(s.scheduling) },
 			})
 		}},
 		{"api", func(ctx context.Context, b *bus.Bus, logger *slog.Logger) error {
-			return api.Run(ctx, api.Config{ReadModelDir: readModel, AuthToken: s.Home.APIToken},
+			return api.Run(ctx, api.Config{ReadModelDir: readModel, AuthToken: s.Home.APIToken, Limits: Limits()},
 				api.Deps{Bus: b, Listener: listener, Logger: logger, Metrics: s.metrics})
 		}},
 	}

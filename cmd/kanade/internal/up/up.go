@@ -184,7 +184,7 @@ func Limits() events.Limits {
 	l := events.DefaultLimits()
 	l.Fleet = 1000
 	l.LogBytes, l.TelemetryBytes, l.ObsBytes, l.DeadBytes, l.OutputBytes = 4<<30, 256<<20, 256<<20, 128<<20, 128<<20
-	l.ResultOutputBytes = 512 << 20
+	l.ResultOutputBytes, l.SnapshotBytes = 512<<20, 256<<20
 	return l
 }
 

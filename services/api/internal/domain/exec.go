@@ -78,6 +78,15 @@ func RepeatExec(met events.ExecRequested, r ExecRequest) error {
 	return keyReused(r.Key, fmt.Sprintf("exec %s of job '%s'", met.ExecID, met.JobID))
 }
 
+// RepeatForgotten refuses a request whose Idempotency-Key, or choice of an id, met an exec of which the log knows no more
+// than what it was: whether it asks for the same can't be told.
+func RepeatForgotten(r ExecRequest) error {
+	if r.Key == "" {
+		return Refuse(Conflict, "execution '%s' is there already: take another id, or none", r.ExecID)
+	}
+	return Refuse(Conflict, "Idempotency-Key %q made execution '%s', which has ended and is older than the history; take a new key for a new request", r.Key, r.ExecID)
+}
+
 // keyReused refuses an Idempotency-Key that stands for another request.
 func keyReused(key, met string) error {
 	return Refuse(Unprocessable, "Idempotency-Key %q was used for another request, which made %s; take a new key for a new request", key, met)

@@ -25,6 +25,11 @@ type Case struct {
 	Now time.Time
 }
 
+// Reduced reports whether the exec is older than the history: there is nothing to explain it by.
+func (c *Case) Reduced() bool {
+	return slices.ContainsFunc(c.Facts, func(f ExecFact) bool { _, is := f.Payload.(events.ExecReduced); return is })
+}
+
 // Presence is when an endpoint was last heard, by the broker's clock (zero: never), and whether it is there by that, and
 // the groups it is in.
 type Presence struct {

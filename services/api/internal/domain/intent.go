@@ -14,8 +14,8 @@ type Exec struct {
 	// Last is the last sequence of the aggregate: what an append expects.
 	Last uint64
 
-	killed, cancelled, halted, closed, expired uint64
-	paused                                     bool
+	killed, cancelled, halted, closed, expired, reduced uint64
+	paused                                              bool
 	// pause is the sequence of the newest pause or resume.
 	pause uint64
 	// waves hold the sequence of the fact that lets each wave go out, the first release or an operator's; nil before the plan.
@@ -53,6 +53,8 @@ func (x *Exec) Apply(p events.Payload, seq uint64) {
 		first(&x.closed)
 	case events.ExecExpired:
 		first(&x.expired)
+	case events.ExecReduced:
+		first(&x.reduced)
 	}
 }
 
@@ -72,9 +74,10 @@ type Intent struct {
 // KillExec stops an exec and what runs of it. It may follow any end but the expiry: endpoints that were away, and runs
 // that a cancel or a halt let go on, are reached by it.
 func KillExec(x Exec, id, reason string) (Intent, error) {
+	if err := x.Known(id); err != nil {
+		return Intent{}, err
+	}
 	switch {
-	case x.Requested == nil:
-		return Intent{}, NoExec(id)
 	case x.killed > 0:
 		return Intent{Sequence: x.killed}, nil
 	case x.expired > 0:
@@ -85,9 +88,10 @@ func KillExec(x Exec, id, reason string) (Intent, error) {
 
 // CancelExec stops an exec and lets go on what runs of it.
 func CancelExec(x Exec, id, reason string) (Intent, error) {
+	if err := x.Known(id); err != nil {
+		return Intent{}, err
+	}
 	switch {
-	case x.Requested == nil:
-		return Intent{}, NoExec(id)
 	case x.cancelled > 0 && x.expired == 0:
 		return Intent{Sequence: x.cancelled}, nil
 	case x.ended() != "":
@@ -98,9 +102,10 @@ func CancelExec(x Exec, id, reason string) (Intent, error) {
 
 // PauseExec holds back every wave that has not gone out.
 func PauseExec(x Exec, id, reason string) (Intent, error) {
+	if err := x.Known(id); err != nil {
+		return Intent{}, err
+	}
 	switch {
-	case x.Requested == nil:
-		return Intent{}, NoExec(id)
 	case x.ended() != "":
 		return Intent{}, Refuse(Conflict, "execution '%s' %s: there is nothing to pause", id, x.ended())
 	case x.paused:
@@ -111,9 +116,10 @@ func PauseExec(x Exec, id, reason string) (Intent, error) {
 
 // ResumeExec ends a pause. One that is not paused stays as it is, which its last resumption said, or its request.
 func ResumeExec(x Exec, id, reason string) (Intent, error) {
+	if err := x.Known(id); err != nil {
+		return Intent{}, err
+	}
 	switch {
-	case x.Requested == nil:
-		return Intent{}, NoExec(id)
 	case x.ended() != "":
 		return Intent{}, Refuse(Conflict, "execution '%s' %s: there is nothing to resume", id, x.ended())
 	case !x.paused:
@@ -124,9 +130,10 @@ func ResumeExec(x Exec, id, reason string) (Intent, error) {
 
 // AdvanceExec lets a wave go out now: the named one, or with nil the first that has not gone out.
 func AdvanceExec(x Exec, id string, wave *int, reason string) (Intent, error) {
+	if err := x.Known(id); err != nil {
+		return Intent{}, err
+	}
 	switch {
-	case x.Requested == nil:
-		return Intent{}, NoExec(id)
 	case x.ended() != "":
 		return Intent{}, Refuse(Conflict, "execution '%s' %s: no wave of it goes out any more", id, x.ended())
 	case x.waves == nil:
@@ -161,6 +168,22 @@ func (x *Exec) ended() string {
 		return "has ended"
 	}
 	return ""
+}
+
+// Known refuses an exec that nobody knows, and one of which the log knows no more than what it was.
+func (x *Exec) Known(id string) error {
+	switch {
+	case x.reduced > 0:
+		return Forgotten(id)
+	case x.Requested == nil:
+		return NoExec(id)
+	}
+	return nil
+}
+
+// Forgotten refuses an exec that is older than the history.
+func Forgotten(id string) error {
+	return Refuse(Conflict, "execution '%s' has ended and is older than the history: only what it amounted to is known any more", id)
 }
 
 // NoExec refuses an exec that nobody knows.

@@ -76,7 +76,12 @@ func EnableSchedule(cur Schedule, id string, enabled bool, match Match) (*events
 		return nil, nil
 	}
 	s.Enabled = enabled
-	return scheduleSaved(s, enabledSource(s, cur.Saved.Source, catalog.SourceType(cur.Saved.SourceType)), catalog.YAML)
+	saved, err := scheduleSaved(s, enabledSource(s, cur.Saved.Source, catalog.SourceType(cur.Saved.SourceType)), catalog.YAML)
+	if err != nil {
+		return nil, err
+	}
+	saved.Switched = true
+	return saved, nil
 }
 
 // enabledSource is the YAML text with its first line that begins with "enabled:" rewritten, or one appended. Where that

@@ -36,7 +36,7 @@ func (j *Journal) DraftExec(ctx context.Context, c Caller, jobID string, plan *c
 		return events.ExecRequested{}, time.Time{}, err
 	}
 	defer cancel()
-	r := domain.ExecRequest{ExecID: uuid.NewString(), JobID: jobID, Plan: plan, Origin: c.Origin}
+	r := domain.ExecRequest{ExecID: drawn(), JobID: jobID, Plan: plan, Origin: c.Origin}
 	if r.At, err = j.bus.Now(ctx); err != nil {
 		return events.ExecRequested{}, time.Time{}, err
 	}
@@ -98,14 +98,18 @@ func (j *Journal) requested(ctx context.Context, execID string) (events.ExecRequ
 	}
 	defer cancel()
 	x, err := j.exec(ctx, execID, nil)
-	if err == nil && x.Requested == nil {
-		err = domain.NoExec(execID)
+	if err == nil {
+		err = x.Known(execID)
 	}
 	if err != nil {
 		return events.ExecRequested{}, err
 	}
 	return *x.Requested, nil
 }
+
+// drawn is an exec's id that is made of nothing: a UUID of version 7. Agents of kanade 0.43 draw those of version 4 for runs
+// of their own, and whoever reads what they report can tell the two apart.
+func drawn() string { return uuid.Must(uuid.NewV7()).String() }
 
 // request appends the first fact of an exec, which draft decides at the broker's time, unless it is there.
 func (j *Journal) request(
@@ -116,7 +120,7 @@ func (j *Journal) request(
 	case r.ExecID == "" && r.Key != "":
 		r.ExecID = c.request()
 	case r.ExecID == "":
-		r.ExecID = uuid.NewString()
+		r.ExecID = drawn()
 	}
 	e, seq, err := j.drafted(ctx, &r, draft)
 	if err != nil || seq > 0 {
@@ -135,7 +139,7 @@ func (j *Journal) request(
 	// The id is not derived from the key: of two requests at once, the one that comes second must learn what the first
 	// one stored, not be told that it was its own.
 	seq, err = j.append(ctx, e, events.Meta{
-		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, CorrelationID: e.ExecID,
+		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, Origin: c.Origin, CorrelationID: e.ExecID,
 	}, 0)
 	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier, or an id that somebody else took
 		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
@@ -187,9 +191,23 @@ func (j *Journal) draftOf(ctx context.Context, job domain.Job, r domain.ExecRequ
 // metExec reads the fact that an earlier request with the same key left.
 func (j *Journal) metExec(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, uint64, bool, error) {
 	none := events.ExecRequested{}
-	s, ok, err := j.bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateExec, r.ExecID, factRequested))
-	if err != nil || !ok {
-		return none, 0, false, err
+	// An exec that was reduced is met as well: within a week its request is still there, and its key goes on to mean it.
+	var s bus.Stored
+	for _, fact := range []string{factRequested, factReduced} {
+		found, ok, err := j.bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateExec, r.ExecID, fact))
+		if err != nil {
+			return none, 0, false, err
+		}
+		if ok {
+			s = found
+			break
+		}
+	}
+	switch {
+	case s.Seq == 0:
+		return none, 0, false, nil
+	case s.Fact() == factReduced:
+		return none, 0, false, domain.RepeatForgotten(r)
 	}
 	p, err := s.Payload()
 	if err != nil {

@@ -85,12 +85,12 @@ func (j *Journal) intent(
 }
 
 // exec folds an exec strongly, from the newest fact of each kind: one that goes out in parts may have a fact for each of
-// its endpoints. Its waves are read only where waves is not nil.
+// its endpoints. Of one that was reduced that fact alone may be left. Its waves are read only where waves is not nil.
 func (j *Journal) exec(ctx context.Context, id string, waves *waveFacts) (domain.Exec, error) {
 	var x domain.Exec
 	fail := func(err error) (domain.Exec, error) { return x, fmt.Errorf("read exec %s: %w", id, err) }
 	// The first facts never change; they may be large, and time passes.
-	first, err := j.lastFacts(ctx, id, factRequested)
+	first, err := j.lastFacts(ctx, id, factRequested, factReduced)
 	if err != nil || len(first) == 0 {
 		return x, err
 	}

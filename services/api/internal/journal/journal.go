@@ -149,7 +149,7 @@ func (j *Journal) meta(ctx context.Context, c Caller, s subject) (events.Meta, e
 	if err != nil {
 		return events.Meta{}, err
 	}
-	m := events.Meta{ID: uuid.NewString(), Source: source, Time: now, Actor: c.Actor, CorrelationID: c.request()}
+	m := events.Meta{ID: uuid.NewString(), Source: source, Time: now, Actor: c.Actor, Origin: c.Origin, CorrelationID: c.request()}
 	if m.CorrelationID != "" {
 		m.ID = events.DeriveID(m.CorrelationID, string(s.aggregate), s.id, c.BodyHash)
 	}
@@ -241,6 +241,7 @@ func current[P events.Payload](ctx context.Context, b *bus.Bus, a events.Aggrega
 
 const (
 	factCheckRequested = "check-requested"
+	factPastRequested  = "past-requested"
 	factSaved          = "saved"
 	factDeleted        = "deleted"
 	factGrouped        = "grouped"
@@ -256,6 +257,7 @@ const (
 	factHalted         = "halted"
 	factClosed         = "closed"
 	factExpired        = "expired"
+	factReduced        = "reduced"
 	factPlanned        = "planned"
 	factReleased       = "wave-released"
 )

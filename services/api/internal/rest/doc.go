@@ -12,6 +12,8 @@
 //     given. A script object is no fact of the log: its writes answer no sequence and its reads the store.
 //     Dead letters are read from their stream; a retry answers the sequence of the message that it appended, with a key or
 //     without one always the same.
+//   - A read of the read model takes as_of, a LOG sequence or a time, and answers from a model of that moment, with its sequence
+//     as Kanade-Applied-Sequence. One that is not there is asked for in the log and waited for. Everything else refuses as_of.
 //   - A write takes an Idempotency-Key: the same request under the same key is done once and answered with what it left;
 //     another one under that key is refused. Without a key, what is so already changes nothing.
 //   - Lists are bare arrays. Times are RFC 3339 in UTC.

@@ -134,7 +134,7 @@ func (s *server) planned(ctx context.Context, e events.ExecRequested, plan *cata
 	if err != nil {
 		return events.ExecPlanned{}, err
 	}
-	return fanout.Plan(e, plan, view, at), nil
+	return fanout.Within(fanout.Plan(e, plan, view, at), at, s.History), nil
 }
 
 // some is a list that is [] when empty.

@@ -34,7 +34,7 @@ func (s *server) postExec(w http.ResponseWriter, r *http.Request, route string) 
 		return err
 	}
 	if dry {
-		return s.reading(func(w http.ResponseWriter, r *http.Request, _ string) error {
+		return s.reading(func(s *server, w http.ResponseWriter, r *http.Request, _ string) error {
 			return s.dryRun(w, r, c, jobID, plan)
 		})(w, r, route)
 	}

@@ -169,7 +169,7 @@ func (s *server) budget(ctx context.Context, execID string) *budget {
 	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
 	defer cancel()
 	m, ok, err := s.Bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateExec, execID, "planned"))
-	if err == nil && !ok {
+	if err == nil && (!ok || s.then.sequence > 0 && m.Seq > s.then.sequence) {
 		return nil
 	}
 	var p events.Payload

@@ -54,9 +54,14 @@ func (s *server) getExplanation(w http.ResponseWriter, r *http.Request, _ string
 	if c.Facts, err = s.execFacts(r.Context(), e.ExecID); err != nil {
 		return err
 	}
+	if e.Forgotten || c.Reduced() { // the read model forgets at once, the log says so the day after
+		return domain.Refuse(domain.NotFound, "what endpoints did in execution '%s' has been forgotten: it is older than the history", e.ExecID)
+	}
 	c.Now = s.now(r.Context())
-	if c.Presence, err = s.presence(r.Context(), pcID, c.Now); err != nil {
-		return err
+	if s.then.sequence == 0 { // of the past it is not known
+		if c.Presence, err = s.presence(r.Context(), pcID, c.Now); err != nil {
+			return err
+		}
 	}
 	x := domain.Explain(c)
 	answer := explanation{e.ExecID, pcID, x.Target.State, x.Reason, x.Summary, make([]step, len(x.Steps))}
@@ -98,6 +103,9 @@ func (s *server) execFacts(ctx context.Context, execID string) ([]domain.ExecFac
 	}
 	facts := make([]domain.ExecFact, 0, len(stored))
 	for _, m := range stored {
+		if s.then.sequence > 0 && m.Seq > s.then.sequence {
+			break
+		}
 		if p, err := m.Payload(); err == nil {
 			facts = append(facts, domain.ExecFact{Seq: m.Seq, At: m.StoredAt, Actor: m.Actor, Payload: p})
 		}

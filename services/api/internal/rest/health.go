@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"time"
 
-	"kanade/libs/events"
-	"kanade/services/api/internal/journal"
+	"kanade/libs/readmodel"
 )
 
 func getHealth(w http.ResponseWriter, _ *http.Request, _ string) error {
@@ -41,6 +39,10 @@ type readingState struct {
 	// log's end is unknown.
 	Lag     uint64  `json:"lag"`
 	AgeSecs float64 `json:"age_secs"`
+	// Schema is the version of the form that this API reads, Slots the copies of it. What stands above is of the one that is
+	// asked.
+	Schema string      `json:"schema"`
+	Slots  []slotState `json:"slots"`
 }
 
 func (s *server) getReady(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -61,28 +63,42 @@ func (s *server) getReady(w http.ResponseWriter, r *http.Request, _ string) erro
 func (s *server) readiness(ctx context.Context) (state readiness) {
 	applied, at, err := s.Reader.Applied(ctx)
 	model := &state.ReadModel
+	model.Schema, model.Slots = readmodel.SchemaHash()[:12], []slotState{}
 	if err != nil {
 		model.Error = err.Error()
 	} else {
 		model.Present, model.AppliedSequence, model.AppliedAt = true, applied, instant(at)
 	}
-	broker := &state.Broker
-	if broker.Connected = s.Bus.Connected(); !broker.Connected {
-		broker.Error = "not connected"
+	last := s.brokerState(ctx, &state.Broker)
+	if slots, err := s.slotStates(ctx, last); err == nil {
+		model.Slots = slots
+	} else if model.Error == "" {
+		model.Error = err.Error()
+	}
+	if last == nil {
 		return state
 	}
-	ctx, cancel := context.WithTimeout(ctx, journal.Timeout)
-	defer cancel()
-	if broker.LastSequence, err = s.Bus.LastSeq(ctx, events.StreamLog); err != nil {
-		broker.Error = err.Error()
-		return state
-	}
-	if model.Present && broker.LastSequence > applied {
-		model.Lag = broker.LastSequence - applied
+	if model.Present && *last > applied {
+		model.Lag = *last - applied
 		if !at.IsZero() {
-			model.AgeSecs = s.now(ctx).Sub(at).Round(time.Millisecond).Seconds()
+			model.AgeSecs = seconds(s.now(ctx).Sub(at))
 		}
 	}
 	state.Ready = model.Present
 	return state
+}
+
+// brokerState says how the broker is, and gives the log's end if it is to be had.
+func (s *server) brokerState(ctx context.Context, broker *brokerState) (last *uint64) {
+	if broker.Connected = s.Bus.Connected(); !broker.Connected {
+		broker.Error = "not connected"
+		return nil
+	}
+	last, err := s.logEnd(ctx)
+	if err != nil {
+		broker.Error = err.Error()
+		return nil
+	}
+	broker.LastSequence = *last
+	return last
 }

@@ -11,10 +11,17 @@ import (
 // minSequenceWait is how long a read waits for the sequence that it is to see.
 const minSequenceWait = 5 * time.Second
 
+// reader is a handler that answers from the read model of the server that it is given: the present one, or that of a past
+// moment.
+type reader func(s *server, w http.ResponseWriter, r *http.Request, route string) error
+
 // reading makes a handler one that answers from the read model: it waits for what the client wants to see and says how
 // far the read model is. The position is read before the handler asks, so that the answer is at least that fresh.
-func (s *server) reading(h handler) handler {
+func (s *server) reading(h reader) handler {
 	return func(w http.ResponseWriter, r *http.Request, route string) error {
+		if text, given := asOf(r); given {
+			return s.readPast(w, r, route, text, h)
+		}
 		seq, err := minSequence(r)
 		if err != nil {
 			return err
@@ -30,11 +37,16 @@ func (s *server) reading(h handler) handler {
 		if err != nil {
 			return err
 		}
-		w.Header().Set(headerApplied, strconv.FormatUint(applied, 10))
-		if !at.IsZero() {
-			w.Header().Set(headerAppliedAt, at.UTC().Format(time.RFC3339Nano))
-		}
-		return h(w, r, route)
+		announceApplied(w, applied, at)
+		return h(s, w, r, route)
+	}
+}
+
+// announceApplied says how far the read model is, and when the broker stored its last fact.
+func announceApplied(w http.ResponseWriter, sequence uint64, at time.Time) {
+	w.Header().Set(headerApplied, strconv.FormatUint(sequence, 10))
+	if !at.IsZero() {
+		w.Header().Set(headerAppliedAt, at.UTC().Format(time.RFC3339Nano))
 	}
 }
 
@@ -51,8 +63,12 @@ func minSequence(r *http.Request) (uint64, error) {
 	return seq, nil
 }
 
-// now is the broker's clock, by which presence is judged; this host's while the broker is away.
+// now is the broker's clock, by which presence is judged; this host's while the broker is away. As of a past moment it is
+// that.
 func (s *server) now(ctx context.Context) time.Time {
+	if s.then.sequence > 0 {
+		return s.then.at
+	}
 	now, err := s.journal.Now(ctx)
 	if err != nil {
 		return time.Now()

@@ -46,6 +46,13 @@ func (s *server) retried(ctx context.Context, execID string, retry domain.Retry,
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
+	e, err := s.Reader.Execution(ctx, execID)
+	if err != nil {
+		return nil, err
+	}
+	if e.Forgotten {
+		return nil, domain.Forgotten(execID)
+	}
 	rows, _, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: execID, Page: readmodel.Page{Limit: readmodel.All}})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,9 @@ type Config struct {
 	Token string
 	// Version is what GET /api/version answers.
 	Version string
+	// History is how far back reads may go in the log's time, and how long execs live at most, counted from their request: a dry
+	// run says so. 0 is for ever.
+	History time.Duration
 	// Stopping is closed when the service is about to end, for answers that would not end by themselves.
 	Stopping <-chan struct{}
 }
@@ -35,6 +39,8 @@ type Config struct {
 type server struct {
 	Config
 	journal *journal.Journal
+	// then is the past moment that Reader is of; none for the present one.
+	then moment
 }
 
 // handler answers one method of one route. route is its path template. An error that it returns becomes the answer;
@@ -49,6 +55,9 @@ func Handler(c Config) (http.Handler, error) {
 	s := &server{Config: c, journal: journal.New(c.Bus)}
 	m, err := newMeter(c.Metrics)
 	if err != nil {
+		return nil, err
+	}
+	if err := newSlotMetrics(s).register(c.Metrics); err != nil {
 		return nil, err
 	}
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
@@ -76,33 +85,33 @@ func (s *server) routes() []route {
 		{"/health", methods{get: getHealth}},
 		{"/healthz", methods{get: getHealth}},
 		{"/readyz", methods{get: s.getReady}},
-		{"/api/version", methods{get: s.getVersion}},
+		{"/api/version", methods{get: present(s.getVersion)}},
 
-		{"/api/agents", methods{get: read(s.listAgents)}},
-		{"/api/agents/{pc_id}", methods{get: read(s.getAgent)}},
-		{"/api/agents/{pc_id}/groups", methods{get: read(s.getAgentGroups), put: s.putAgentGroups, post: s.postAgentGroup}},
+		{"/api/agents", methods{get: read((*server).listAgents)}},
+		{"/api/agents/{pc_id}", methods{get: read((*server).getAgent)}},
+		{"/api/agents/{pc_id}/groups", methods{get: read((*server).getAgentGroups), put: s.putAgentGroups, post: s.postAgentGroup}},
 		{"/api/agents/{pc_id}/groups/{group}", methods{del: s.deleteAgentGroup}},
-		{"/api/groups", methods{get: read(s.listGroups)}},
+		{"/api/groups", methods{get: read((*server).listGroups)}},
 
-		{"/api/jobs", methods{get: read(s.listJobs), post: s.postJob}},
-		{"/api/jobs/{id}", methods{get: read(s.getJob), del: s.deleteJob}},
-		{"/api/jobs/{id}/yaml", methods{get: read(s.getJobYAML)}},
+		{"/api/jobs", methods{get: read((*server).listJobs), post: s.postJob}},
+		{"/api/jobs/{id}", methods{get: read((*server).getJob), del: s.deleteJob}},
+		{"/api/jobs/{id}/yaml", methods{get: read((*server).getJobYAML)}},
 		{"/api/jobs/{id}/kill", methods{post: reasonedAct("id", s.killJobExecs)}},
-		{"/api/scripts/status", methods{get: read(s.getScripts)}},
+		{"/api/scripts/status", methods{get: read((*server).getScripts)}},
 		{"/api/scripts/{cmd_id}/revoke", methods{post: reasonedAct("cmd_id", s.journal.RevokeScript)}},
 		{"/api/scripts/{cmd_id}/unrevoke", methods{post: reasonedAct("cmd_id", s.journal.UnrevokeScript)}},
-		{"/api/script-objects", methods{get: s.listObjects}},
-		{"/api/script-objects/{name}/{version}", methods{get: s.getObject, post: s.postObject, del: s.deleteObject}},
-		{"/api/freeze", methods{get: read(s.getFreeze), put: s.putFreeze, del: s.deleteFreeze}},
+		{"/api/script-objects", methods{get: present(s.listObjects)}},
+		{"/api/script-objects/{name}/{version}", methods{get: present(s.getObject), post: s.postObject, del: s.deleteObject}},
+		{"/api/freeze", methods{get: read((*server).getFreeze), put: s.putFreeze, del: s.deleteFreeze}},
 
 		{"/api/exec/{job_id}", methods{post: s.postExec}},
 		{"/api/run", methods{post: s.postRun}},
-		{"/api/executions", methods{get: read(s.listExecutions)}},
-		{"/api/executions/{exec_id}", methods{get: read(s.getExecution)}},
-		{"/api/executions/{exec_id}/targets", methods{get: read(s.listTargets)}},
-		{"/api/executions/{exec_id}/targets/{pc_id}/explain", methods{get: read(s.getExplanation)}},
-		{"/api/executions/{exec_id}/waves", methods{get: read(s.listWaves)}},
-		{"/api/executions/{exec_id}/failures", methods{get: read(s.listFailures)}},
+		{"/api/executions", methods{get: read((*server).listExecutions)}},
+		{"/api/executions/{exec_id}", methods{get: read((*server).getExecution)}},
+		{"/api/executions/{exec_id}/targets", methods{get: read((*server).listTargets)}},
+		{"/api/executions/{exec_id}/targets/{pc_id}/explain", methods{get: read((*server).getExplanation)}},
+		{"/api/executions/{exec_id}/waves", methods{get: read((*server).listWaves)}},
+		{"/api/executions/{exec_id}/failures", methods{get: read((*server).listFailures)}},
 		{"/api/executions/{exec_id}/kill", methods{post: s.killExecution}},
 		{"/api/executions/{exec_id}/cancel", methods{post: s.intent(s.journal.CancelExec)}},
 		{"/api/executions/{exec_id}/pause", methods{post: s.intent(s.journal.PauseExec)}},
@@ -110,28 +119,30 @@ func (s *server) routes() []route {
 		{"/api/executions/{exec_id}/release", methods{post: s.releaseWave}},
 		{"/api/executions/{exec_id}/retry", methods{post: s.retryExecution}},
 
-		{"/api/results", methods{get: read(s.listResults)}},
-		{"/api/results/groups", methods{get: read(s.listResultGroups)}},
-		{"/api/results/{result_id}", methods{get: read(s.getResult)}},
-		{"/api/results/{result_id}/output/{stream}", methods{get: read(s.getOutput)}},
+		{"/api/results", methods{get: read((*server).listResults)}},
+		{"/api/results/groups", methods{get: read((*server).listResultGroups)}},
+		{"/api/results/{result_id}", methods{get: read((*server).getResult)}},
+		{"/api/results/{result_id}/output/{stream}", methods{get: read((*server).getOutput)}},
 
-		{"/api/schedules", methods{get: read(s.listSchedules), post: s.postSchedule}},
-		{"/api/schedules/{id}", methods{get: read(s.getSchedule), del: s.deleteSchedule}},
-		{"/api/schedules/{id}/yaml", methods{get: read(s.getScheduleYAML)}},
+		{"/api/schedules", methods{get: read((*server).listSchedules), post: s.postSchedule}},
+		{"/api/schedules/{id}", methods{get: read((*server).getSchedule), del: s.deleteSchedule}},
+		{"/api/schedules/{id}/yaml", methods{get: read((*server).getScheduleYAML)}},
 		{"/api/schedules/{id}/enable", methods{post: s.enableSchedule}},
 		{"/api/schedules/{id}/disable", methods{post: s.disableSchedule}},
-		{"/api/schedules/{id}/ticks", methods{get: read(s.listTicks)}},
-		{"/api/schedules/{id}/preview", methods{get: read(s.previewSchedule)}},
+		{"/api/schedules/{id}/ticks", methods{get: read((*server).listTicks)}},
+		{"/api/schedules/{id}/preview", methods{get: read((*server).previewSchedule)}},
 
-		{"/api/dead", methods{get: s.listDead}},
-		{"/api/dead/{seq}", methods{get: s.getDead}},
+		{"/api/audit", methods{get: read((*server).listAudit)}},
+
+		{"/api/dead", methods{get: present(s.listDead)}},
+		{"/api/dead/{seq}", methods{get: present(s.getDead)}},
 		{"/api/dead/{seq}/retry", methods{post: s.retryDead}},
 
-		{"/api/read-model", methods{get: s.getReadModel}},
+		{"/api/read-model", methods{get: present(s.getReadModel)}},
 		{"/api/read-model/verify", methods{post: s.checkReadModel(false)}},
 		{"/api/read-model/rebuild", methods{post: s.checkReadModel(true)}},
 
-		{"/api/events/stream", methods{get: s.streamEvents}},
+		{"/api/events/stream", methods{get: present(s.streamEvents)}},
 	}
 }
 
@@ -157,7 +168,14 @@ func (s *server) dispatch(path string, m methods) http.Handler {
 			writeFailure(w, r, fail(http.StatusMethodNotAllowed, r.Method+" is not allowed here, only "+allow))
 			return
 		}
-		if err := h(w, r, path); err != nil {
+		var err error
+		if method != http.MethodGet {
+			err = presentOnly(r)
+		}
+		if err == nil {
+			err = h(w, r, path)
+		}
+		if err != nil {
 			f := failureOf(err)
 			if f.status == http.StatusInternalServerError {
 				s.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -117,11 +117,15 @@ func (d *Dispatcher) Released(ctx context.Context, m bus.Stored) error {
 	})
 }
 
-// again folds an exec and does something with it, until nobody else has changed the exec meanwhile.
+// again folds an exec and does something with it, until nobody else has changed the exec meanwhile. For one that has been
+// reduced nothing is left to be done.
 func (d *Dispatcher) again(ctx context.Context, id string, do func(context.Context, *exec) error) (err error) {
 	for range attempts {
 		var x *exec
-		if x, err = d.load(ctx, id); err != nil {
+		if x, err = d.load(ctx, id); errors.Is(err, errReduced) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		if err = do(ctx, x); !errors.Is(err, bus.ErrConflict) {
@@ -168,7 +172,9 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 		return fmt.Errorf("plan exec %s: %w", x.id, err)
 	}
 	var p events.ExecPlanned
-	d.fold.Read(func(s *domain.State) { p = fanout.Plan(*x.requested, plan, s.Fleet, now) })
+	d.fold.Read(func(s *domain.State) {
+		p = fanout.Within(fanout.Plan(*x.requested, plan, s.Fleet, now), x.requestedAt, s.Retain().History)
+	})
 	return d.append(ctx, x, p, now, uuid.NewString())
 }
 

@@ -16,18 +16,22 @@ type exec struct {
 	requested    *events.ExecRequested
 	requestID    string // of the envelope
 	requestedSeq uint64
+	requestedAt  time.Time // when the broker stored it
 	planned      *events.ExecPlanned
 	released     map[part]uint64 // last sequence of EXEC before it
 	dispatched   map[part]bool
 	sentUpTo     uint64 // last sequence of EXEC that what was dispatched may have
 	expiresAt    time.Time
 	// over: nothing of it may go out any more. killed: what runs is killed.
-	over, killed, expired bool
-	lastSeq               uint64
+	over, killed, expired, reduced bool
+	lastSeq                        uint64
 }
 
 // part is a wave, or a part of one, by its first place.
 type part struct{ wave, from int }
+
+// errReduced: the log holds no more than what the exec was. Its last timer may still come.
+var errReduced = errors.New("it has ended long ago")
 
 // errNoRequest: whoever answered holds no request of the exec. It may be a follower that lags.
 var errNoRequest = errors.New("the log holds no request")
@@ -36,6 +40,9 @@ func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
 	x := &exec{id: id, released: map[part]uint64{}, dispatched: map[part]bool{}}
 	if err := d.goOn(ctx, x); err != nil {
 		return nil, err
+	}
+	if x.reduced {
+		return nil, fmt.Errorf("load exec %s: %w", id, errReduced)
 	}
 	if x.requested == nil {
 		return nil, fmt.Errorf("load exec %s: %w", id, errNoRequest)
@@ -63,7 +70,7 @@ func (x *exec) apply(f bus.Stored, p events.Payload) {
 	x.lastSeq = f.Seq
 	switch p := p.(type) {
 	case events.ExecRequested:
-		x.requested, x.requestID, x.requestedSeq = &p, f.ID, f.Seq
+		x.requested, x.requestID, x.requestedSeq, x.requestedAt = &p, f.ID, f.Seq, f.StoredAt
 	case events.ExecPlanned:
 		x.planned, x.expiresAt = &p, p.ExpiresAt
 	case events.WaveReleased:
@@ -80,5 +87,7 @@ func (x *exec) apply(f bus.Stored, p events.Payload) {
 		x.over, x.killed = true, true
 	case events.ExecExpired:
 		x.over, x.expired = true, true
+	case events.ExecReduced:
+		x.over, x.expired, x.reduced = true, true, true
 	}
 }

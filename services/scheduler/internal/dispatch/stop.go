@@ -14,6 +14,9 @@ import (
 // Stopped handles one ExecKilled, ExecCancelled or ExecHalted. Repeating it does what is missing.
 func (d *Dispatcher) Stopped(ctx context.Context, m bus.Stored) error {
 	x, err := d.load(ctx, m.Subject)
+	if errors.Is(err, errReduced) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,7 @@ func (d *Dispatcher) kill(x *exec) error {
 // Sweep cleans up once more after an exec was stopped.
 func (d *Dispatcher) Sweep(ctx context.Context, t bus.Timer) error {
 	x, err := d.load(ctx, t.Key)
-	if errors.Is(err, errNoRequest) {
+	if errors.Is(err, errReduced) || errors.Is(err, errNoRequest) {
 		return nil // it has been forgotten, and its commands with it
 	}
 	if err != nil {

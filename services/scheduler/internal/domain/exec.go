@@ -15,6 +15,8 @@ type Exec struct {
 	ScheduleID string    `json:"schedule_id,omitempty"`
 	Nominal    time.Time `json:"nominal,omitzero"`
 	Version    string    `json:"version,omitempty"`
+	// RequestedAt is when the broker stored the request.
+	RequestedAt time.Time `json:"requested_at"`
 	// LastSeq is the last sequence of the exec's aggregate: what an append expects.
 	LastSeq uint64 `json:"last_seq"`
 	// TraceParent is the W3C trace context of the aggregate's last fact, in which the next one goes on; empty without.
@@ -119,8 +121,8 @@ func (x *Exec) count(t events.Target, n int) {
 	}
 }
 
-func (x *Exec) request(p events.ExecRequested) {
-	x.ScheduleID, x.Version = p.ScheduleID, p.Version
+func (x *Exec) request(p events.ExecRequested, at time.Time) {
+	x.ScheduleID, x.Version, x.RequestedAt = p.ScheduleID, p.Version, at
 	if p.Nominal != nil {
 		x.Nominal = *p.Nominal
 	}
@@ -132,8 +134,8 @@ func (x *Exec) request(p events.ExecRequested) {
 
 // Late gives the deadline and the expiry of a wave's commands that go out at an instant for which the plan was not made: the
 // wave waited for the one before, for a person, or for a free place. Nil: those of the plan stand. The waves behind it have
-// their time, too.
-func (x *Exec) Late(wave int, now time.Time) (deadline, expires *time.Time) {
+// their time, too. No time is later than history after the request (fanout.Within).
+func (x *Exec) Late(wave int, now time.Time, history time.Duration) (deadline, expires *time.Time) {
 	if x.Keeps == 0 {
 		return nil, nil
 	}
@@ -141,12 +143,14 @@ func (x *Exec) Late(wave int, now time.Time) (deadline, expires *time.Time) {
 	for _, w := range x.Waves[wave+1:] {
 		rest = append(rest, fanout.Timing{DueAt: w.DueAt, After: w.After, Delay: w.Delay, Pause: w.Pause && !w.Advanced})
 	}
-	end := fanout.LastOut(rest, now, x.Lasts, x.Keeps).Add(x.Keeps).Add(x.Lasts)
-	if end.After(x.ExpiresAt) {
-		expires = &end
+	late := fanout.Within(events.ExecPlanned{
+		DeadlineAt: now.Add(x.Keeps), ExpiresAt: fanout.LastOut(rest, now, x.Lasts, x.Keeps).Add(x.Keeps).Add(x.Lasts),
+	}, x.RequestedAt, history)
+	if late.ExpiresAt.After(x.ExpiresAt) {
+		expires = &late.ExpiresAt
 	}
-	if start := now.Add(x.Keeps); start.After(x.DeadlineAt) {
-		deadline = &start
+	if late.DeadlineAt.After(x.DeadlineAt) {
+		deadline = &late.DeadlineAt
 	}
 	return deadline, expires
 }

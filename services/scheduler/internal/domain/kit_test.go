@@ -12,6 +12,8 @@ import (
 	"kanade/services/scheduler/internal/domain"
 )
 
+var retain = events.DefaultLimits().Kept()
+
 var start = time.Date(2026, 3, 28, 0, 0, 0, 0, time.UTC)
 
 type tester interface {
@@ -28,7 +30,7 @@ type history struct {
 	open  int // runs that are said to be open when ticks are ended
 }
 
-func newHistory(t tester) *history { return &history{t: t, state: domain.New(), now: start} }
+func newHistory(t tester) *history { return &history{t: t, state: domain.New(retain), now: start} }
 
 func (h *history) add(facts ...events.Payload) {
 	h.t.Helper()
@@ -44,7 +46,7 @@ func (h *history) add(facts ...events.Payload) {
 // reload saves the state and loads it again; what is not saved (heartbeats) is taken over.
 func (h *history) reload() {
 	h.t.Helper()
-	loaded, err := domain.Load([]byte(saved(h.t, h.state)))
+	loaded, err := domain.Load([]byte(saved(h.t, h.state)), retain)
 	require.NoError(h.t, err)
 	for id, e := range h.state.Fleet {
 		loaded.Fleet[id].HeardAt = e.HeardAt

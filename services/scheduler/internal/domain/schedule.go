@@ -53,6 +53,11 @@ type Schedule struct {
 	Held int `json:"held,omitempty"`
 	// Progress is what an interval remembers of each endpoint, or under the empty id of its whole target.
 	Progress map[string]events.Progress `json:"progress,omitempty"`
+	// Changed is the sequence of the fact that made what is remembered of each endpoint.
+	Changed map[string]uint64 `json:"changed,omitempty"`
+	// DeletedSeq and DeletedAt are of the last deletion; zero: never. What was remembered before it counts for nothing.
+	DeletedSeq uint64    `json:"deleted_seq,omitempty"`
+	DeletedAt  time.Time `json:"deleted_at,omitzero"`
 	// Pending are changes of Progress that the log does not hold yet.
 	Pending map[string]events.Progress `json:"pending,omitempty"`
 }
@@ -158,9 +163,24 @@ func (s *Schedule) end(at time.Time, local *time.Location) {
 }
 
 // remove is the deletion: what the schedule remembers of endpoints goes with it.
-func (s *Schedule) remove(at time.Time, local *time.Location) {
+func (s *Schedule) remove(seq uint64, at time.Time, local *time.Location) {
 	s.end(at, local)
-	s.Progress, s.Pending = nil, nil
+	s.Progress, s.Pending, s.Changed = nil, nil, nil
+	s.DeletedSeq, s.DeletedAt = seq, at
+}
+
+// gone reports whether it was deleted before an instant and is not there again.
+func (s *Schedule) gone(before time.Time) bool {
+	return s.Current() == nil && s.DeletedSeq > 0 && s.DeletedAt.Before(before)
+}
+
+// Outlived reports whether a fact of progress may leave the log: each of its endpoints has a later one, or the schedule was
+// deleted after it and before an instant.
+func (s *Schedule) Outlived(seq uint64, changes []events.Progress, deleted time.Time) bool {
+	if seq < s.DeletedSeq && s.DeletedAt.Before(deleted) {
+		return true
+	}
+	return !slices.ContainsFunc(changes, func(p events.Progress) bool { return s.Changed[p.PCID] <= seq })
 }
 
 // forget drops replaced versions whose ticks are all in the ledger.
@@ -209,9 +229,12 @@ func (s *Schedule) ticked(t events.ScheduleTicked, local *time.Location) {
 const wholeTarget = ""
 
 // progressed takes over what the log says of endpoints.
-func (s *Schedule) progressed(changes []events.Progress) {
+func (s *Schedule) progressed(changes []events.Progress, seq uint64) {
 	if s.Progress == nil {
 		s.Progress = map[string]events.Progress{}
+	}
+	if s.Changed == nil {
+		s.Changed = map[string]uint64{}
 	}
 	for _, p := range changes {
 		if pending, ok := s.Pending[p.PCID]; ok && (instant(p.Fired).After(instant(pending.Fired)) || same(p, pending)) {
@@ -220,7 +243,7 @@ func (s *Schedule) progressed(changes []events.Progress) {
 		if instant(s.Progress[p.PCID].Fired).After(instant(p.Fired)) {
 			continue // a later fire has begun meanwhile
 		}
-		s.Progress[p.PCID] = p
+		s.Progress[p.PCID], s.Changed[p.PCID] = p, seq
 	}
 }
 

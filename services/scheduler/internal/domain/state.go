@@ -3,6 +3,7 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,15 @@ type State struct {
 	Calendars map[string]json.RawMessage `json:"calendars,omitempty"`
 	// ZoneSeq is the last sequence of the installation's aggregate.
 	ZoneSeq uint64 `json:"zone_seq,omitempty"`
+	// Day is the newest of the clock's, a date in UTC; empty before the first.
+	Day string `json:"day,omitempty"`
+	// Late are the execs of which an endpoint has said something that the fold could not count, and since when: their totals
+	// may not be those that the log's last fact says. They are noted until they are reduced.
+	Late map[string]time.Time `json:"late,omitempty"`
+	// Foreign are execs that have expired, were not reduced and bear an id that agents may have drawn.
+	Foreign map[string]bool `json:"foreign,omitempty"`
 
+	retain    events.Retain
 	local     *time.Location // of Zone
 	calendars map[string]*catalog.DayCalendar
 
@@ -45,9 +54,12 @@ type Touched struct {
 	Kills map[string]struct{}
 }
 
-// New is the state before the first fact.
-func New() *State {
-	s := &State{Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, local: time.UTC}
+// New is the state before the first fact, of an installation that remembers for so long.
+func New(r events.Retain) *State {
+	s := &State{
+		Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, Late: map[string]time.Time{}, Foreign: map[string]bool{},
+		retain: r, local: time.UTC,
+	}
 	s.TouchAll()
 	return s
 }
@@ -62,6 +74,9 @@ func (s *State) TouchAll() {
 		s.Touched.Schedules[id] = struct{}{}
 	}
 }
+
+// Retain is how long the installation remembers.
+func (s *State) Retain() events.Retain { return s.retain }
 
 // Local is the zone that "local" means; UTC until the installation says otherwise.
 func (s *State) Local() *time.Location { return s.local }
@@ -127,8 +142,8 @@ func (s *State) touchJob(job string) {
 }
 
 // Load reads a state back from the JSON it was saved as, and asks for a look at everything.
-func Load(saved []byte) (*State, error) {
-	s := New()
+func Load(saved []byte, r events.Retain) (*State, error) {
+	s := New(r)
 	if err := json.Unmarshal(saved, s); err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
@@ -159,7 +174,8 @@ func (s *State) Apply(e events.Event, seq uint64, at time.Time) error {
 		return nil
 	}
 	switch e.Aggregate() {
-	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig, events.AggregateFreeze, events.AggregateJob:
+	case events.AggregateExec, events.AggregateSchedule, events.AggregateAgent, events.AggregateConfig, events.AggregateFreeze,
+		events.AggregateJob, events.AggregateClock:
 	default:
 		return nil
 	}
@@ -246,14 +262,16 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 	case events.FreezeCleared:
 		s.Freeze.Clear()
 		s.touchIntervals()
+	case events.ClockTicked:
+		s.ticked(p.Day, at)
 	case events.ScheduleSaved:
 		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local())
 	case events.ScheduleDeleted:
-		s.schedule(p.ID, seq).remove(at, s.Local())
+		s.schedule(p.ID, seq).remove(seq, at, s.Local())
 	case events.ScheduleTicked:
 		s.schedule(p.ID, seq).ticked(p, s.Local())
 	case events.ScheduleProgressed:
-		s.schedule(p.ID, seq).progressed(p.Changes)
+		s.schedule(p.ID, seq).progressed(p.Changes, seq)
 	default:
 		return s.exec(p, id, seq, at)
 	}
@@ -294,6 +312,12 @@ func (s *State) Heard(pc string, at, now time.Time) {
 
 // exec applies a fact of an exec's own aggregate.
 func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) error {
+	if _, reduced := p.(events.ExecReduced); reduced {
+		delete(s.Execs, id)
+		delete(s.Late, id)
+		delete(s.Foreign, id)
+		return nil
+	}
 	x := s.Execs[id]
 	if x == nil {
 		if _, ok := p.(events.ExecRequested); !ok {
@@ -306,7 +330,7 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	s.Touched.Execs[id] = struct{}{}
 	switch p := p.(type) {
 	case events.ExecRequested:
-		x.request(p)
+		x.request(p, at)
 	case events.ExecPlanned:
 		x.plan(p, seq, at)
 		for _, skipped := range p.Skipped {
@@ -345,6 +369,9 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		}
 		s.settleWhole(x, p.Totals, at)
 		delete(s.Execs, id)
+		if foreign(id) {
+			s.Foreign[id] = true
+		}
 	default:
 		return fmt.Errorf("apply %s of exec %s: no such fact", p.EventType(), id)
 	}
@@ -360,6 +387,7 @@ func (s *State) stop(x *Exec, outcome events.Outcome, reason string, seq uint64,
 // run applies what an endpoint says of an exec.
 func (s *State) run(f events.RunFact, seq uint64, at time.Time) {
 	x := s.Execs[f.ExecID]
+	s.note(x, f.ExecID, at)
 	if x == nil {
 		return
 	}
@@ -380,6 +408,33 @@ func (s *State) run(f events.RunFact, seq uint64, at time.Time) {
 // settleWhole notes that the exec of a whole target has ended. It has succeeded when anybody has.
 func (s *State) settleWhole(x *Exec, totals events.Totals, at time.Time) {
 	s.settle(x, wholeTarget, totals.Expected[events.StateSucceeded]+totals.Others[events.StateSucceeded] > 0, at)
+}
+
+// note remembers an exec of which an endpoint says something that the fold does not count: it has expired, or it is settled
+// and who belongs to it is forgotten, or it has no plan.
+//
+// Agents of kanade 0.43 have schedules of their own, whose runs bear ids that they draw (UUID version 4), a new one each
+// time: such an id counts only if an exec of the log bore it. Those of ours are derived (version 5) or drawn as version 7.
+func (s *State) note(x *Exec, id string, at time.Time) {
+	switch {
+	case id == "", x != nil && x.Planned && !x.Settled, x == nil && foreign(id) && !s.Foreign[id]:
+		return
+	}
+	if _, noted := s.Late[id]; !noted {
+		s.Late[id] = at
+	}
+}
+
+// foreign reports whether an exec's id may have been drawn by an agent.
+func foreign(id string) bool { return len(id) == 36 && id[14] == '4' }
+
+// ticked is the beginning of a day, at an instant: what has had its time is forgotten. A deleted schedule is forgotten when
+// its facts may leave the log, whether or not they have: nothing is decided about it any more.
+func (s *State) ticked(day string, at time.Time) {
+	s.Day = max(s.Day, day)
+	due := DueAt(s.retain, at)
+	maps.DeleteFunc(s.Late, func(_ string, since time.Time) bool { return since.Before(due.Noted) })
+	maps.DeleteFunc(s.Schedules, func(_ string, x *Schedule) bool { return x.gone(due.Ledger) })
 }
 
 func (s *State) settle(x *Exec, pc string, succeeded bool, at time.Time) {

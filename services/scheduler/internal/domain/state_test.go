@@ -325,7 +325,7 @@ func BenchmarkFold(b *testing.B) {
 	facts = slices.Clip(facts)
 	n := 0
 	for b.Loop() {
-		s := domain.New()
+		s := domain.New(retain)
 		for i, e := range facts {
 			if err := s.Apply(e, uint64(i)+1, start); err != nil {
 				b.Fatal(err)

@@ -64,7 +64,7 @@ func (s *Supervisor) read(ctx context.Context) (*domain.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read fold: %w", err)
 	}
-	return domain.Load(data)
+	return domain.Load(data, s.retain)
 }
 
 // fits reports whether the saved fold is of the log that is there. A log that was recreated or restored may have reached

@@ -17,11 +17,13 @@ import (
 	"kanade/services/scheduler/internal/domain"
 )
 
-// Kinds of timers. A tick's key is the schedule, a wave's and an expiry's the exec.
+// Kinds of timers. A tick's key is the schedule, a wave's and an expiry's the exec, housekeeping's the clock; its generation is
+// the day.
 const (
-	TimerTick   = "tick"
-	TimerWave   = "wave"
-	TimerExpiry = "expiry"
+	TimerTick         = "tick"
+	TimerWave         = "wave"
+	TimerExpiry       = "expiry"
+	TimerHousekeeping = "housekeeping"
 )
 
 // Source names the scheduler in envelopes; Actor is who it is when nobody else is.
@@ -128,6 +130,8 @@ func (s *Supervisor) next(now time.Time) []step {
 	if s.state.ZoneSeq == 0 {
 		steps = append(steps, step{do: s.install})
 	}
+	day, begins := domain.NextDay(s.state.Day, now)
+	steps = append(steps, s.arm(step{}, bus.Timer{Kind: TimerHousekeeping, Key: events.ClockID, Generation: day, At: begins})...)
 	for _, id := range slices.Sorted(maps.Keys(s.state.Touched.Execs)) {
 		if x := s.state.Execs[id]; x != nil {
 			steps = append(steps, s.execSteps(x, now)...)
@@ -218,7 +222,7 @@ func (s *Supervisor) release(ctx context.Context, id string, now time.Time) erro
 		r := next.Releases[0]
 		p, expected = events.WaveReleased{ExecID: id, Wave: r.Wave, From: r.From, To: r.To, ExecStreamSequence: sequence}, x.LastSeq
 		if r.Late {
-			p.DeadlineAt, p.ExpiresAt = x.Late(r.Wave, now)
+			p.DeadlineAt, p.ExpiresAt = x.Late(r.Wave, now, state.Retain().History)
 		}
 	})
 	if p.ExecID == "" {

@@ -41,6 +41,7 @@ const (
 // Supervisor holds the fold. Make one with New, Run it once, then Close it. Its other methods are safe for concurrent use.
 type Supervisor struct {
 	bus     *bus.Bus
+	retain  events.Retain
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -65,14 +66,14 @@ type Supervisor struct {
 	passed time.Time
 }
 
-// New makes a supervisor; reg may be nil.
-func New(b *bus.Bus, logger *slog.Logger, reg prometheus.Registerer) (*Supervisor, error) {
+// New makes a supervisor of an installation that remembers for so long; reg may be nil.
+func New(b *bus.Bus, retain events.Retain, logger *slog.Logger, reg prometheus.Registerer) (*Supervisor, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, fmt.Errorf("make supervisor: %w", err)
 	}
 	return &Supervisor{
-		bus: b, logger: logger, metrics: m, state: domain.New(), moved: make(chan struct{}),
+		bus: b, retain: retain, logger: logger, metrics: m, state: domain.New(retain), moved: make(chan struct{}),
 		nudge: make(chan struct{}, 1), ready: make(chan struct{}), lost: map[string]wire.Heartbeat{}, armed: map[string]string{},
 	}, nil
 }
@@ -169,7 +170,7 @@ func isOther(err error) bool {
 func (s *Supervisor) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fresh := domain.New()
+	fresh := domain.New(s.retain)
 	for id, e := range s.state.Fleet {
 		if !e.HeardAt.IsZero() {
 			fresh.Fleet[id] = &domain.Endpoint{AgentSeen: events.AgentSeen{PCID: id}, HeardAt: e.HeardAt}

@@ -236,7 +236,8 @@ func (k *Ticker) pin(ctx context.Context, s *events.Script) (unfit string, err e
 	return "", nil
 }
 
-// Fired handles a tick: one that fired has its ExecRequested copied to the exec's own subject, once.
+// Fired handles a tick: one that fired has its ExecRequested copied to the exec's own subject, once. Of a tick that is older
+// than the history nothing is copied: its exec has been, and the log may have forgotten it before the tick.
 func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
 	p, err := m.Payload()
 	if err != nil {
@@ -244,6 +245,16 @@ func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
 	}
 	t, ok := p.(events.ScheduleTicked)
 	if !ok || t.Exec == nil {
+		return nil
+	}
+	now, err := k.bus.Now(ctx)
+	if err != nil {
+		return err
+	}
+	var history time.Duration
+	k.fold.Read(func(s *domain.State) { history = s.Retain().History })
+	if history > 0 && m.StoredAt.Add(history).Before(now) {
+		k.logger.Warn("a tick is too old for its exec to begin", "schedule", t.ID, "exec", t.Exec.ExecID, "sequence", m.Seq)
 		return nil
 	}
 	e, err := events.New(*t.Exec, events.Meta{
