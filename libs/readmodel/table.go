@@ -43,7 +43,7 @@ func tables() []table {
 		t.forgets = forgets
 		return t
 	}
-	return []table{
+	return append([]table{
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
 		forgetting(log("tick", beginTicks, &ticks), forgetTicks),
@@ -55,7 +55,7 @@ func tables() []table {
 		forgetting(log("target", beginTargets, &targets, &targetTotals, &targetPlaces), forgetReducedTargets, forgetTargets),
 		forgetting(log("execution", beginExecutions, &executions), forgetExecutions),
 		forgetting(log("result", beginResults, &results, &resultCounts), forgetRunning, forgetResults),
-	}
+	}, nextTables()...)
 }
 
 // schema is the SQL that makes a read model.
