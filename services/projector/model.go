@@ -266,7 +266,7 @@ func (p *projector) persist(ctx context.Context, x *model, try func() error) err
 		case err == nil || readmodel.IsCorrupt(err):
 			return err
 		case ctx.Err() == nil:
-			x.feeds[0].fail("can't serve the file; trying again", err)
+			x.feeds[0].fail("can't bring the file to where the streams are; trying again", err)
 			pause(ctx, wait)
 		}
 	}
