@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"kanade/cmd/kanade/internal/client"
 	"kanade/libs/bus"
 	"kanade/libs/events"
 	"kanade/libs/readmodel"
@@ -46,6 +47,9 @@ func TestProveSwitch(t *testing.T) {
 	rounds := 0
 	for began := time.Now(); !until(rounds, began); rounds++ {
 		s.killSome(0, 2)
+		if s.random.IntN(2) == 0 {
+			s.breakRebuild()
+		}
 		s.rebuild()
 		s.killSome(0, 1)
 		if rounds%4 == 3 {
@@ -58,8 +62,9 @@ func TestProveSwitch(t *testing.T) {
 	s.verify()
 	s.age()
 	require.Zero(t, l.failed.Load(), "failed reads")
-	t.Logf("PROVED %s: %d rounds: %d rebuilds, %d upgrades and roll-backs beside, %d in place, %d kills of projectors; %d reads by %d clients, %d of them with a sequence, %d writes, 0 failed, 0 torn, 0 older, seed %d",
-		t.Name(), rounds, s.rebuilds, s.upgrades, s.inPlace, s.kills, l.reads.Load(), readClients, l.sequenced.Load(), len(l.written), seed)
+	t.Logf("PROVED %s: %d rounds: %d rebuilds, %d more broken off, %d upgrades and roll-backs beside, %d in place, %d kills of projectors; "+
+		"%d reads by %d clients, %d of them with a sequence, %d writes, 0 failed, 0 torn, 0 older, seed %d",
+		t.Name(), rounds, s.rebuilds, s.brokenOff, s.upgrades, s.inPlace, s.kills, l.reads.Load(), readClients, l.sequenced.Load(), len(l.written), seed)
 }
 
 // release is the programs of one schema, with the processes that run them.
@@ -76,7 +81,7 @@ type switching struct {
 	// now is the version that runs, other the one that does not.
 	now, other *release
 
-	rebuilds, upgrades, inPlace, kills int
+	rebuilds, brokenOff, upgrades, inPlace, kills int
 }
 
 func newSwitching(t *testing.T, random *rand.Rand) *switching {
@@ -218,6 +223,18 @@ func (s *switching) kanade(arguments ...string) {
 func (s *switching) rebuild() {
 	s.kanade("projector", "rebuild", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "1m")
 	s.rebuilds++
+}
+
+// breakRebuild kills projectors while they build, or just after.
+func (s *switching) breakRebuild() {
+	c, err := client.New("http://"+s.now.api.listen, installationToken, "the test")
+	require.NoError(s.t, err)
+	defer c.Close()
+	_, err = c.Do(s.ctx, client.Request{Method: http.MethodPost, Path: "/api/read-model/rebuild", Body: []byte(`{}`), ContentType: client.JSON})
+	require.NoError(s.t, err)
+	s.pause(time.Duration(s.random.Int64N(int64(1500 * time.Millisecond))))
+	s.killSome(1, 2)
+	s.brokenOff++
 }
 
 // verify holds every row of every copy against the log.
