@@ -31,13 +31,13 @@ import (
 // with SIGKILL at random points, also while they build. No read fails, none is torn, and none is older than what the same
 // client has seen from the same API. In the end every row is as the log says.
 //
-// As many rounds as fit into 20 s, or 100 with KANADE_PROVE=full (about ten minutes: -timeout 30m). A round is a rebuild and a
+// As many rounds as fit into 12 s, or 100 with KANADE_PROVE=full (about ten minutes: -timeout 30m). A round is a rebuild and a
 // switch to the other version. KANADE_SEED repeats the choices, not the order in which processes get on.
 func TestProveSwitch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("switches processes for half a minute")
 	}
-	until := func(n int, since time.Time) bool { return n >= 2 && time.Since(since) > 20*time.Second }
+	until := func(n int, since time.Time) bool { return n >= 2 && time.Since(since) > 12*time.Second }
 	if os.Getenv("KANADE_PROVE") == "full" {
 		until = func(n int, _ time.Time) bool { return n == 100 }
 	}
