@@ -227,9 +227,13 @@ const replacedAfter = time.Second
 // serve gives the model to readers as soon as it has what the streams had when somebody looked, and then says when what it
 // has replaced is needed no more.
 func (p *projector) serve(ctx context.Context, x *model) error {
+	continued := x.writer.Served()
 	err := p.persist(ctx, x, func() error {
-		if err := x.reach(ctx); err != nil || x.writer.Served() {
+		if err := x.reach(ctx); err != nil {
 			return err
+		}
+		if continued {
+			return p.recall(ctx)
 		}
 		if err := x.writer.Serve(ctx); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 	"kanade/libs/readmodel"
 )
 
@@ -113,6 +114,45 @@ func TestOldFilesGo(t *testing.T) {
 		require.Len(t, filesOf(t, dir), 1)
 		cancel()
 		require.NoError(t, <-ended)
+	})
+}
+
+// A projector that was killed between a request and its answer answers when it is back, once, and does not ask who asked
+// before it had a file.
+func TestRequestIsAnsweredAfterAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		answers := func() (n int) {
+			facts, err := b.Load(t.Context(), events.AggregateConfig, events.ReadModelID, 0)
+			require.NoError(t, err)
+			for _, f := range facts {
+				if f.Type == (events.ReadModelChecked{}).EventType() {
+					n++
+				}
+			}
+			return n
+		}
+		add(t, b, events.ReadModelCheckRequested{ID: events.ReadModelID, Reason: "before there was a file"})
+		stop := start(t, b, dir)
+		time.Sleep(time.Minute)
+		require.Zero(t, answers())
+		stop()
+
+		last := add(t, b, events.ReadModelCheckRequested{ID: events.ReadModelID, Reason: "in the middle"})
+		stored, ok, err := b.Get(t.Context(), events.StreamLog, last)
+		require.NoError(t, err)
+		require.True(t, ok)
+		w, err := readmodel.OpenWriter(t.Context(), dir) // one that is killed after it has heard it
+		require.NoError(t, err)
+		_, err = w.Apply(t.Context(), events.StreamLog, []readmodel.Message{readmodel.Message(stored)})
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		for range 2 {
+			stop = start(t, b, dir)
+			time.Sleep(time.Minute)
+			stop()
+			require.Equal(t, 1, answers())
+		}
 	})
 }
 
