@@ -319,6 +319,18 @@ func (p *projector) feeds() []*feed {
 	return nil
 }
 
+// serving reports whether readers are given the live model, and it had what the streams had.
+func (p *projector) serving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.live.served:
+		return true
+	default:
+		return false
+	}
+}
+
 // explain says what to do about an error that ends the projector.
 func (p *projector) explain(err error) error {
 	var reset *bus.LogReset

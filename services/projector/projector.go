@@ -144,7 +144,10 @@ func Run(ctx context.Context, c Config, d Deps) (err error) {
 		group.Go(func() error { return p.keepSnapshots(ctx) })
 	}
 	if listener != nil {
-		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) { return readiness(ctx, p.feeds()) }}
+		health := process.Health{Metrics: registry, Ready: func(ctx context.Context) (any, bool) {
+			positions, near := readiness(ctx, p.feeds())
+			return positions, near && p.serving()
+		}}
 		group.Go(func() error { return health.Serve(ctx, listener) })
 	}
 	return group.Wait()

@@ -2,6 +2,8 @@ package projector
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,6 +17,7 @@ import (
 
 	"kanade/libs/bus/bustest"
 	"kanade/libs/events"
+	"kanade/libs/process"
 	"kanade/libs/readmodel"
 )
 
@@ -115,6 +118,31 @@ func TestOldFilesGo(t *testing.T) {
 		cancel()
 		require.NoError(t, <-ended)
 	})
+}
+
+// A projector that calls itself ready has given readers a file with everything, also where the whole log is shorter than the
+// lag that it may have.
+func TestReadyMeansServed(t *testing.T) {
+	b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+	var last uint64
+	for i := range maxLag / 2 {
+		last = add(t, b, requested(fmt.Sprint("e", i)))
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Config{ReadModelDir: dir}, Deps{Bus: b, Listener: l, Logger: bustest.Logger(t)})
+	}()
+	for process.Healthcheck(t.Context(), l.Addr().String()) != nil {
+		require.NoError(t, t.Context().Err())
+	}
+	at, _, err := read(t, dir).Applied(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, at, last)
+	cancel()
+	require.NoError(t, <-ended)
 }
 
 // A projector that was killed between a request and its answer answers when it is back, once, and does not ask who asked
