@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"kanade/libs/events"
 )
 
 // ofAnother makes a closed file of the slot one of another schema.
@@ -21,7 +23,7 @@ func ofAnother(t testing.TB, w *Writer, schema string) string {
 
 // Files of other schemas go when nobody has fed them for a week, with what is beside them; everything else stays.
 func TestTidy(t *testing.T) {
-	slot, err := ClaimSlot(t.TempDir())
+	slot, err := ClaimSlot(t.TempDir(), events.Retain{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, slot.Close()) }()
 	build := func() *Writer {
