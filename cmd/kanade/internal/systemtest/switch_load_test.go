@@ -302,29 +302,38 @@ func (c *readClient) readList(written []write, least uint64) error {
 	return nil
 }
 
-// saysItsAge asks an API whose files nobody feeds for its state.
-func saysItsAge(ctx context.Context, p *process) error {
+// apiState is what an API says of itself at /readyz.
+type apiState struct {
+	ReadModel struct {
+		AppliedSequence uint64  `json:"applied_sequence"`
+		Lag             uint64  `json:"lag"`
+		AgeSecs         float64 `json:"age_secs"`
+	} `json:"read_model"`
+}
+
+func askState(ctx context.Context, p *process) (state apiState, status int, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.listen+"/readyz", nil)
 	if err != nil {
-		return err
+		return state, 0, err
 	}
 	r.Close = true
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return err
+		return state, 0, err
 	}
 	defer answer.Body.Close()
-	var state struct {
-		ReadModel struct {
-			Lag     uint64  `json:"lag"`
-			AgeSecs float64 `json:"age_secs"`
-		} `json:"read_model"`
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && json.Unmarshal(text, &state) != nil {
+		err = fmt.Errorf("%s: %s", answer.Status, text)
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&state); err != nil {
-		return err
+	return state, answer.StatusCode, err
+}
+
+// saysItsAge asks an API whose files nobody feeds for its state.
+func saysItsAge(ctx context.Context, p *process) error {
+	state, status, err := askState(ctx, p)
+	if err == nil && (status != http.StatusOK || state.ReadModel.Lag == 0 || state.ReadModel.AgeSecs <= 0) {
+		err = fmt.Errorf("%d, %+v", status, state)
 	}
-	if answer.StatusCode != http.StatusOK || state.ReadModel.Lag == 0 || state.ReadModel.AgeSecs <= 0 {
-		return fmt.Errorf("%s, %+v", answer.Status, state)
-	}
-	return nil
+	return err
 }

@@ -80,8 +80,9 @@ type switching struct {
 	random *rand.Rand
 	// now is the version that runs, other the one that does not.
 	now, other *release
+	bus        *bus.Bus
 
-	rebuilds, brokenOff, upgrades, inPlace, kills int
+	rebuilds, brokenOff, repeats, upgrades, inPlace, kills int
 }
 
 func newSwitching(t *testing.T, random *rand.Rand) *switching {
@@ -158,22 +159,13 @@ const filler = 6000
 
 func (s *switching) fill() {
 	const workers = 8
-	b := s.connect()
-	defer b.Close()
+	s.bus = s.connect()
+	s.t.Cleanup(s.bus.Close)
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {
 			for n := w; n < filler; n += workers {
-				at := time.Now().UTC()
-				id := fmt.Sprint("filler-", n)
-				e, err := events.New(events.RunFinished{
-					Run:       events.Run{PCID: fmt.Sprint("pc-", n%100), ExecID: "filler", RequestID: id, ResultID: id, JobID: "filler", Version: "1"},
-					StartedAt: at, FinishedAt: at, State: events.StateSucceeded, Stdout: events.Output{Text: strings.Repeat("nothing to do\n", 20)},
-				}, events.Meta{ID: events.DeriveID(id), Source: "/kanade/test", Time: at, Actor: "service:test"})
-				if err == nil {
-					_, err = b.Append(s.ctx, e, bus.Any)
-				}
-				if err != nil {
+				if err := s.tell(n, 0); err != nil {
 					s.broken(err)
 					return
 				}
@@ -189,6 +181,43 @@ func (s *switching) fill() {
 		}
 		return nil
 	})
+}
+
+// tell appends a result; one that was told before changes no row.
+func (s *switching) tell(n, again int) error {
+	id, at := fmt.Sprint("filler-", n), time.Now().UTC()
+	e, err := events.New(events.RunFinished{
+		Run:       events.Run{PCID: fmt.Sprint("pc-", n%100), ExecID: "filler", RequestID: id, ResultID: id, JobID: "filler", Version: "1"},
+		StartedAt: at, FinishedAt: at, State: events.StateSucceeded, Stdout: events.Output{Text: strings.Repeat("nothing to do\n", 20)},
+	}, events.Meta{ID: events.DeriveID(id, strconv.Itoa(again)), Source: "/kanade/test", Time: at, Actor: "service:test"})
+	if err == nil {
+		_, err = s.bus.Append(s.ctx, e, bus.Any)
+	}
+	return err
+}
+
+// repeat tells results again, as fast as it can, until it has told enough or is to end: so that files are not equally far
+// while one takes the other's place.
+func (s *switching) repeat() (end func()) {
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	s.repeats++
+	for w := range 2 {
+		work.Go(func() {
+			for n := w; n < 2000; n += 2 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := s.tell(n, s.repeats); err != nil {
+					s.broken(err)
+					return
+				}
+			}
+		})
+	}
+	return func() { close(stop); work.Wait() }
 }
 
 // killSome kills some of the version's projectors, and starts them again.
@@ -221,6 +250,7 @@ func (s *switching) kanade(arguments ...string) {
 
 // rebuild builds every copy anew, as an operator does.
 func (s *switching) rebuild() {
+	defer s.repeat()()
 	s.kanade("projector", "rebuild", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "1m")
 	s.rebuilds++
 }
@@ -246,16 +276,26 @@ func (s *switching) verify() {
 // of its own, then a new API, then clients move, then the old ones go. Half of the times the other version's files are
 // not there any more, so that they are built.
 func (s *switching) upgrade(l *reading) {
-	s.forget(s.random.IntN(2) == 0)
 	first := s.other.projectors[0]
+	built := s.random.IntN(2) == 0
+	least := uint64(0)
+	if s.forget(built); built { // an API that is there before its file is ready when that is whole
+		least = s.lastSequence()
+		require.NoError(s.t, s.other.api.start())
+	}
 	require.NoError(s.t, first.start())
 	for range s.random.IntN(3) { // killed while it builds, or catches up
 		s.pause(time.Duration(s.random.Int64N(int64(300 * time.Millisecond))))
 		s.killed(first)
 		require.NoError(s.t, first.start())
 	}
+	if built {
+		s.until(time.Minute, "the new API is ready", func() error { return s.isReadyAt(s.other.api, least) })
+	}
 	s.await(first)
-	require.NoError(s.t, s.other.api.start())
+	if !built {
+		require.NoError(s.t, s.other.api.start())
+	}
 	s.await(s.other.api)
 	s.move(l)
 	for _, p := range s.other.projectors {
@@ -268,6 +308,18 @@ func (s *switching) upgrade(l *reading) {
 	require.NoError(s.t, s.now.projectors[1].start())
 	s.await(s.now.projectors[1])
 	s.upgrades++
+}
+
+// isReadyAt asks an API for its state. To be ready with less than was in the log ends the test.
+func (s *switching) isReadyAt(p *process, least uint64) error {
+	state, status, err := askState(s.ctx, p)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d, %+v", status, state)
+	}
+	if err == nil && state.ReadModel.AppliedSequence < least {
+		s.broken(fmt.Errorf("%s is ready at %d of %d", p.name, state.ReadModel.AppliedSequence, least))
+	}
+	return err
 }
 
 // upgradeInPlace ends the old projectors before the new ones begin: until those have caught up the old API answers what
