@@ -92,7 +92,7 @@ func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, er
 func (r *Reader) answers(from *slotFile, sequence uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if from != r.current {
+	if from != r.current && from != r.past {
 		return false
 	}
 	r.seen = max(r.seen, sequence)

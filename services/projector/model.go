@@ -321,10 +321,12 @@ func (p *projector) feeds() []*feed {
 
 // serving reports whether readers are given the live model, and it had what the streams had.
 func (p *projector) serving() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	x := p.model()
+	if x == nil {
+		return false
+	}
 	select {
-	case <-p.live.served:
+	case <-x.served:
 		return true
 	default:
 		return false

@@ -204,7 +204,7 @@ func (s *switching) repeat() (end func()) {
 	s.repeats++
 	for w := range 2 {
 		work.Go(func() {
-			for n := w; n < 2000; n += 2 {
+			for n := w; n < 400; n += 2 {
 				select {
 				case <-stop:
 					return
@@ -251,7 +251,7 @@ func (s *switching) kanade(arguments ...string) {
 // rebuild builds every copy anew, as an operator does.
 func (s *switching) rebuild() {
 	defer s.repeat()()
-	s.kanade("projector", "rebuild", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "1m")
+	s.kanade("projector", "rebuild", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "10m")
 	s.rebuilds++
 }
 
@@ -269,7 +269,7 @@ func (s *switching) breakRebuild() {
 
 // verify holds every row of every copy against the log.
 func (s *switching) verify() {
-	s.kanade("projector", "verify", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "1m")
+	s.kanade("projector", "verify", "--replicas", strconv.Itoa(len(s.now.projectors)), "--timeout", "10m")
 }
 
 // upgrade exchanges the version that runs for the other one as docs/operations.md says: a new projector, which takes a slot
