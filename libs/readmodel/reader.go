@@ -30,7 +30,9 @@ var (
 const lookAgain = 250 * time.Millisecond
 
 // Reader answers queries from the freshest slot under a directory. It begins without one, moves to another one when
-// slots come, fall behind and go, and may be used by many goroutines at once. A query sees one state of one slot.
+// slots come, fall behind and go, and may be used by many goroutines at once. A query sees one state of one slot, and
+// never an older one than Applied has answered before; only when the file that was asked is deleted or damaged, the best
+// of the others may be older.
 type Reader struct {
 	dir string
 	// past is the one file of a reader of the past, which looks no further.
@@ -41,6 +43,8 @@ type Reader struct {
 	served  map[string]*slotFile // by directory: the one that was served last
 	current *slotFile
 	looked  time.Time
+	// seen is the highest LOG sequence that was answered: no file that is behind it is moved to while there is the other one.
+	seen uint64
 }
 
 // OpenReader reads the read models under dir, which need not exist yet.
@@ -66,20 +70,41 @@ func (r *Reader) Close() error {
 	return errors.Join(errs...)
 }
 
-// Applied is the LOG sequence that the queries' slot has applied, and when the broker stored that message.
+// Applied is the LOG sequence that the queries' slot has applied, and when the broker stored that message; 0 before the first.
+// Queries that are asked afterwards see at least that much.
 func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, err error) {
-	c, err := one(ctx, r, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
-	if errors.Is(err, ErrNotFound) {
-		return 0, time.Time{}, nil
+	for {
+		found, from, err := ask(ctx, r, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
+		if err != nil {
+			return 0, time.Time{}, err
+		}
+		var c Checkpoint
+		if len(found) > 0 {
+			c = found[0]
+		}
+		if r.answers(from, c.Sequence) {
+			return c.Sequence, c.At, nil
+		}
 	}
-	return c.Sequence, c.At, err
+}
+
+// answers notes how far the answers are; false where they come from another file by now, which may be behind this one.
+func (r *Reader) answers(from *slotFile, sequence uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from != r.current && from != r.past {
+		return false
+	}
+	r.seen = max(r.seen, sequence)
+	return true
 }
 
 // SlotState is one slot's file as a Reader sees it.
 type SlotState struct {
 	// Slot is its name, File the path of the file.
 	Slot, File string
-	// Served: queries may be answered from it. One that is not is being built. Asked: they are at present.
+	// Served: queries may be answered from it. One that is not is being built. Asked: they are at present, or in a moment
+	// instead of the file that it replaces.
 	Served, Asked bool
 	// Sequence is how far the LOG is applied, and At when the broker stored that message.
 	Sequence uint64
@@ -106,7 +131,9 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
-		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: s == r.current, Moved: s.moved}
+		// What it replaces may be asked for a moment longer: for who looks on, that is the same.
+		asked := s.generation > 0 && r.current != nil && filepath.Dir(r.current.path) == filepath.Dir(path)
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: asked, Moved: s.moved}
 		if len(found) > 0 {
 			state.Sequence, state.At = found[0].Sequence, found[0].At
 		}
@@ -156,7 +183,7 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 }
 
 // look opens what is there, forgets what has gone, and moves to the slot that is furthest; to another one only if that
-// is further than the present one. Of a slot's files the one that was served last counts.
+// is further than the present one, and has all that was answered. Of a slot's files the one that was served last counts.
 func (r *Reader) look(ctx context.Context) error {
 	r.looked = time.Now()
 	slots, err := slotsIn(r.dir)
@@ -199,7 +226,12 @@ func (r *Reader) look(ctx context.Context) error {
 			best = s
 		}
 	}
-	r.current = best
+	if r.current != nil && (best == nil || best.sequence < r.seen) {
+		return nil
+	}
+	if r.current = best; best != nil {
+		r.seen = min(r.seen, best.sequence)
+	}
 	return nil
 }
 
@@ -212,23 +244,26 @@ func (r *Reader) drop(path string) error {
 	return s.db.Close()
 }
 
-// list runs a query, and once more on whatever slot is then the best if the first one fails.
+// list is ask without the file.
 func list[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R, error), query string, args ...any) ([]R, error) {
-	var rows []R
-	var err error
+	rows, _, err := ask(ctx, r, scan, query, args...)
+	return rows, err
+}
+
+// ask runs a query, and once more on whatever slot is then the best if the first one fails. It says which file answered.
+func ask[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R, error), query string, args ...any) (rows []R, s *slotFile, err error) {
 	for again := range 2 {
-		var s *slotFile
 		if s, err = r.slot(ctx, again > 0); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if rows, err = queryRows(ctx, s, scan, query, args...); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("query read model: %w", err)
+		return nil, nil, fmt.Errorf("query read model: %w", err)
 	}
-	return rows, nil
+	return rows, s, nil
 }
 
 func one[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R, error), query string, args ...any) (R, error) {

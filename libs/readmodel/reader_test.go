@@ -130,3 +130,81 @@ func TestReaderBesideWriter(t *testing.T) {
 	_, err := r.Execution(t.Context(), "nope")
 	require.ErrorIs(t, err, ErrNotFound)
 }
+
+// A file that takes another one's place is asked only when it holds what was answered from that.
+func TestReaderStaysUntilTheNewFileIsAsFar(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 4)
+	old := open(t, dir)
+	apply(t, old, log[:36])
+	r := read(t, dir)
+	applied := func() uint64 {
+		t.Helper()
+		_, err := r.slot(t.Context(), true)
+		require.NoError(t, err)
+		at, _, err := r.Applied(t.Context())
+		require.NoError(t, err)
+		return at
+	}
+	require.EqualValues(t, 36, applied())
+
+	next, err := old.slot.Build(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, next.Close()) })
+	apply(t, next, log[:24])
+	require.NoError(t, next.Serve(t.Context()))
+	require.EqualValues(t, 36, applied())
+	copies, err := r.Slots(t.Context())
+	require.NoError(t, err)
+	require.Len(t, copies, 1, "the one that was served last")
+	require.Equal(t, next.Path(), copies[0].File)
+	require.True(t, copies[0].Asked, "its slot is")
+
+	apply(t, next, log[:36])
+	require.EqualValues(t, 36, applied())
+	apply(t, next, log[:48])
+	require.EqualValues(t, 48, applied())
+
+	require.NoError(t, old.slot.Keep(next))
+	require.EqualValues(t, 48, applied())
+}
+
+// Where the file that was asked is gone, the best of the others is asked, however far it is.
+func TestReaderGoesBackWhereNothingElseIsLeft(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 4)
+	first, second := open(t, dir), open(t, dir)
+	apply(t, first, log[:48])
+	apply(t, second, log[:24])
+	r := read(t, dir)
+	require.NoError(t, r.WaitFor(within(t, 5*time.Second), 48))
+	require.NoError(t, first.Remove())
+	for range 2 {
+		_, err := r.slot(t.Context(), true)
+		require.NoError(t, err)
+		at, _, err := r.Applied(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 24, at)
+	}
+	apply(t, second, log[:30])
+	at, _, err := r.Applied(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 30, at)
+}
+
+// An answer that was on its way while the reader moved to another file is asked for again there: that one may be behind it.
+func TestReaderMovesWhileAnAnswerIsOnItsWay(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 4)
+	first, second := open(t, dir), open(t, dir)
+	apply(t, first, log[:24])
+	r := read(t, dir)
+	_, from, err := ask(t.Context(), r, scanCheckpoint, checkpoints.all())
+	require.NoError(t, err)
+	require.True(t, r.answers(from, 24))
+	apply(t, second, log[:36])
+	_, err = r.slot(t.Context(), true)
+	require.NoError(t, err)
+	apply(t, first, log[:48])
+	require.False(t, r.answers(from, 48))
+	at, _, err := r.Applied(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 36, at)
+}

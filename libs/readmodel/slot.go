@@ -49,15 +49,28 @@ type Slot struct {
 	retain events.Retain
 }
 
-// ClaimSlot makes and locks the first free slot under dir, which is made if need be. Its writers forget what is older than
-// retain says. The lock ends with Close, at the latest with the process.
+// ClaimSlot locks the first free slot under dir that has a file of this schema, or else the first free one, which is made if
+// need be: beside projectors of another version, one that is started again finds its own file. Its writers forget what is
+// older than retain says. The lock ends with Close, at the latest with the process.
 func ClaimSlot(dir string, retain events.Retain) (*Slot, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("claim a slot in %s: %w", dir, err)
 	}
+	var own, others []string
 	for n := range maxSlots {
 		slot := filepath.Join(abs, "slot-"+strconv.Itoa(n))
+		files, err := modelFiles(slot)
+		if err != nil {
+			return nil, err
+		}
+		if len(files) > 0 {
+			own = append(own, slot)
+		} else {
+			others = append(others, slot)
+		}
+	}
+	for _, slot := range append(own, others...) {
 		if err := os.MkdirAll(slot, 0o755); err != nil {
 			return nil, fmt.Errorf("make slot: %w", err)
 		}
@@ -88,8 +101,8 @@ func (s *Slot) Close() error {
 }
 
 // Continue opens the slot's file of this schema that was served last, at its checkpoints; where there is none, one that is
-// being built, or a new one. What else there is of this schema is removed: a rebuild that was broken off, or the file that
-// one has replaced. A file that SQLite calls corrupt is removed as well, and damaged says why.
+// being built, or a new one. A rebuild that was broken off is removed; a file that was served before stays until Keep, for
+// it may be further than the one that has replaced it. A file that SQLite calls corrupt is removed, and damaged says why.
 func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 	paths, err := modelFiles(s.path)
 	if err != nil {
@@ -108,7 +121,9 @@ func (s *Slot) Continue(ctx context.Context) (w *Writer, damaged, err error) {
 			if x.generation > w.generation {
 				w, x = x, w
 			}
-			err = x.Remove()
+			if err = x.Close(); x.generation == 0 {
+				err = errors.Join(err, removeModel(x.path))
+			}
 		}
 		if err != nil {
 			if w != nil {

@@ -43,7 +43,7 @@ func tables() []table {
 		t.forgets = forgets
 		return t
 	}
-	return []table{
+	return append([]table{
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
 		forgetting(log("tick", beginTicks, &ticks), forgetTicks),
@@ -56,7 +56,7 @@ func tables() []table {
 		forgetting(log("execution", beginExecutions, &executions), forgetExecutions),
 		forgetting(log("result", beginResults, &results, &resultCounts), forgetRunning, forgetResults),
 		forgetting(log("audit", beginAudit, &audits), forgetAudit),
-	}
+	}, nextTables()...)
 }
 
 // schema is the SQL that makes a read model.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,49 @@ func (p *projector) hearCheck(c check) {
 		default:
 		}
 	}
+}
+
+// recall takes up the newest request where the file has it behind it and this projector has not answered: it was killed
+// meanwhile. What can't be decoded is no request.
+func (p *projector) recall(ctx context.Context) error {
+	c, lost, err := p.unanswered(ctx)
+	var undecodable *events.DecodeError
+	if errors.As(err, &undecodable) {
+		return nil
+	}
+	if err != nil || !lost {
+		return err
+	}
+	select {
+	case p.checks <- c:
+	default: // what waits is this one, or newer
+	}
+	return nil
+}
+
+func (p *projector) unanswered(ctx context.Context) (check, bool, error) {
+	m, found, err := p.bus.Last(ctx, events.StreamLog, events.FactSubject(events.AggregateConfig, events.ReadModelID, "check-requested"))
+	if err != nil || !found {
+		return check{}, false, err
+	}
+	payload, err := m.Payload()
+	if err != nil {
+		return check{}, false, err
+	}
+	asked, _ := payload.(events.ReadModelCheckRequested)
+	c := check{m.ID, asked.Rebuild}
+	answers, err := p.bus.Load(ctx, events.AggregateConfig, events.ReadModelID, m.Seq)
+	if err != nil {
+		return check{}, false, err
+	}
+	host, _ := os.Hostname()
+	mine := p.answerID(c, host)
+	return c, !slices.ContainsFunc(answers, func(f bus.Stored) bool { return f.ID == mine }), nil
+}
+
+// answerID is the id of the answer to a request.
+func (p *projector) answerID(c check, host string) string {
+	return events.DeriveID(c.id, "checked", host, p.slot.Path())
 }
 
 // check replays the log into a file beside the live one, compares the two and says what it found. It gives the model that
@@ -203,7 +247,7 @@ func (p *projector) append(ctx context.Context, c check, r events.ReadModelCheck
 		return err
 	}
 	e, err := events.New(r, events.Meta{
-		ID: events.DeriveID(c.id, "checked", r.Host, p.slot.Path()), Source: "/kanade/projector", Time: now.UTC().Truncate(time.Microsecond),
+		ID: p.answerID(c, r.Host), Source: "/kanade/projector", Time: now.UTC().Truncate(time.Microsecond),
 		Actor: events.NewActor("service", "projector"), CausationID: c.id, CorrelationID: r.ID,
 	})
 	if err != nil {

@@ -131,7 +131,8 @@ func (f *filled) fill(t *testing.T, times int, random *rand.Rand) {
 			disk.free()
 		}
 		waitFor(t, r, log.last)
-		synctest.Wait() // what is committed is seen a moment before the projector says so
+		time.Sleep(2 * pollEvery) // what is committed is seen a moment before the projector says so
+		synctest.Wait()
 		state, status := p.ready()
 		require.Equal(t, http.StatusOK, status)
 		require.Empty(t, state.Error)

@@ -20,6 +20,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	parked   *prometheus.CounterVec
 	stalled  *prometheus.GaugeVec
+	removed  prometheus.Counter
 	watched  []prometheus.Collector
 }
 
@@ -42,6 +43,9 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 		stalled: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kanade_projector_stalled", Help: "1 while the disk or the broker refuses and the projector stays where it is, trying again.",
 		}, stream),
+		removed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kanade_projector_old_files_removed_total", Help: "Files of other schemas that were removed from the slot.",
+		}),
 	}
 	for _, c := range m.collectors() {
 		if err := m.registry.Register(c); err != nil {
@@ -53,7 +57,7 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled}, m.watched...)
+	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled, m.removed}, m.watched...)
 }
 
 // watch makes the gauges of how far a feed is and how old that is, which ask the broker whenever they are read; NaN while

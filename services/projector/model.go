@@ -36,8 +36,11 @@ type model struct {
 	writer *readmodel.Writer
 	feeds  []*feed
 	stop   context.CancelFunc
-	served chan struct{} // closed when readers are given it
-	ended  chan error
+	served chan struct{} // closed when readers are given it, and it has what the streams had
+	// alone is closed when no other model of the slot is fed, and settled when it has what such a one had, and readers
+	// have had the time to see that: what it has replaced may go.
+	alone, settled chan struct{}
+	ended          chan error
 }
 
 // streams feed a model.
@@ -67,10 +70,12 @@ func (p *projector) run(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	served := p.live.served
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
+	settled := p.live.settled
 	for {
 		var asked chan check // one check at a time, of a model that is served
-		if served == nil && !checking {
+		if settled == nil && !checking {
 			asked = p.checks
 		}
 		select {
@@ -83,14 +88,19 @@ func (p *projector) run(ctx context.Context) (err error) {
 			if err := p.replace(ctx); err != nil {
 				return err
 			}
-			served = p.live.served
-		case <-served:
-			served = nil
+			settled = p.live.settled
+		case <-settled:
+			settled = nil
 			if checking {
-				continue // the file of the check is not to be removed; turn does it
+				continue // the file of the check is not to be removed
 			}
 			if err := p.slot.Keep(p.live.writer); err != nil {
 				p.logger.Warn("remove what was replaced", "error", err)
+			}
+			p.tidy()
+		case <-tidy.C:
+			if settled == nil {
+				p.tidy()
 			}
 		case c := <-asked:
 			checking = true
@@ -101,10 +111,10 @@ func (p *projector) run(ctx context.Context) (err error) {
 			if next == nil {
 				continue
 			}
-			if err := p.turn(ctx, next); err != nil {
+			if err := p.turn(next); err != nil {
 				return err
 			}
-			served = nil
+			settled = next.settled
 		}
 	}
 }
@@ -134,6 +144,7 @@ func (p *projector) begin(ctx context.Context) error {
 	}
 	p.logger.Info("projecting", "file", w.Path(), "served", w.Served())
 	p.set(p.feed(ctx, w, p.metrics))
+	close(p.live.alone)
 	return nil
 }
 
@@ -147,30 +158,44 @@ func (p *projector) replace(ctx context.Context) error {
 		return err
 	}
 	p.set(p.feed(ctx, w, p.metrics))
+	close(p.live.alone)
 	return nil
 }
 
-// replacedAfter is how long a file that was replaced is still there: longer than a reader stays with one without looking
-// for a better one.
-const replacedAfter = time.Second
-
-// turn makes another model the live one.
-func (p *projector) turn(ctx context.Context, next *model) error {
+// turn makes another model the live one. What it replaces is fed no more.
+func (p *projector) turn(next *model) error {
 	old := p.live
 	for _, f := range next.feeds {
 		f.metrics.Store(p.metrics)
 	}
 	p.set(next)
 	err := p.end(old)
-	pause(ctx, replacedAfter)
-	return errors.Join(err, p.slot.Keep(next.writer))
+	close(next.alone)
+	return err
+}
+
+// tidyEvery is how often a projector looks for files of other schemas that may go.
+const tidyEvery = time.Hour
+
+// tidy removes files of other schemas from the slot that nobody has fed for long.
+func (p *projector) tidy() {
+	removed, err := p.slot.Tidy(p.live.writer, time.Now())
+	for _, path := range removed {
+		p.logger.Info("removed a file of another schema, which nobody has fed for long", "file", path, "kept", readmodel.KeptFor)
+		p.metrics.removed.Inc()
+	}
+	if err != nil {
+		p.logger.Warn("remove files of other schemas", "error", err)
+	}
 }
 
 // feed starts to feed a file. One that is not served yet is, when it has everything that the log had.
 func (p *projector) feed(ctx context.Context, w *readmodel.Writer, m *metrics) *model {
 	ctx, cancel := context.WithCancel(ctx)
 	group, ctx := errgroup.WithContext(ctx)
-	x := &model{writer: w, stop: cancel, served: make(chan struct{}), ended: make(chan error, 1)}
+	x := &model{
+		writer: w, stop: cancel, served: make(chan struct{}), alone: make(chan struct{}), settled: make(chan struct{}), ended: make(chan error, 1),
+	}
 	for _, stream := range streams() {
 		f := p.feedOf(stream, w, m)
 		if stream == events.StreamLog {
@@ -195,26 +220,60 @@ func (p *projector) feedOf(stream string, w *readmodel.Writer, m *metrics) *feed
 	return f
 }
 
-// serve gives the model to readers as soon as it has what the streams had when somebody looked.
+// replacedAfter is how long a file that was replaced is still there when it is behind: longer than a reader stays with one
+// without looking for a better one.
+const replacedAfter = time.Second
+
+// serve gives the model to readers as soon as it has what the streams had when somebody looked, and then says when what it
+// has replaced is needed no more.
 func (p *projector) serve(ctx context.Context, x *model) error {
-	for wait := retryMin; !x.writer.Served(); wait = min(2*wait, retryMax) {
-		err := x.reach(ctx)
-		if err == nil {
-			err = x.writer.Serve(ctx)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case readmodel.IsCorrupt(err):
+	continued := x.writer.Served()
+	err := p.persist(ctx, x, func() error {
+		if err := x.reach(ctx); err != nil {
 			return err
-		case err != nil:
-			x.feeds[0].fail("can't serve the file; trying again", err)
-			pause(ctx, wait)
-		default:
-			p.logger.Info("serving", "file", x.writer.Path())
 		}
+		if continued {
+			return p.recall(ctx)
+		}
+		if err := x.writer.Serve(ctx); err != nil {
+			return err
+		}
+		p.logger.Info("serving", "file", x.writer.Path())
+		return nil
+	})
+	if err != nil || ctx.Err() != nil {
+		return err
 	}
 	close(x.served)
+	select {
+	case <-x.alone:
+	case <-ctx.Done():
+		return nil
+	}
+	if err := p.persist(ctx, x, func() error { return x.reach(ctx) }); err != nil {
+		return err
+	}
+	if pause(ctx, replacedAfter); ctx.Err() == nil {
+		close(x.settled)
+	}
+	return nil
+}
+
+// persist tries until it succeeds or ctx ends. The error is that of a file that is damaged.
+func (p *projector) persist(ctx context.Context, x *model, try func() error) error {
+	for wait, failed := retryMin, false; ctx.Err() == nil; wait, failed = min(2*wait, retryMax), true {
+		err := try()
+		switch {
+		case err == nil && failed:
+			x.feeds[0].progress(0, time.Time{})
+			return nil
+		case err == nil || readmodel.IsCorrupt(err):
+			return err
+		case ctx.Err() == nil:
+			x.feeds[0].fail("can't bring the file to where the streams are; trying again", err)
+			pause(ctx, wait)
+		}
+	}
 	return nil
 }
 
@@ -258,6 +317,20 @@ func (p *projector) feeds() []*feed {
 		return x.feeds
 	}
 	return nil
+}
+
+// serving reports whether readers are given the live model, and it had what the streams had.
+func (p *projector) serving() bool {
+	x := p.model()
+	if x == nil {
+		return false
+	}
+	select {
+	case <-x.served:
+		return true
+	default:
+		return false
+	}
 }
 
 // explain says what to do about an error that ends the projector.

@@ -24,8 +24,8 @@ type position struct {
 	Error     string  `json:"error,omitempty"`
 }
 
-// readiness is how far every stream of the model is. It is ready when each is at most maxLag messages behind and nothing
-// hinders it; it is not while no file is fed yet.
+// readiness is how far every stream of the model is. It is ready when readers are given its file, each stream is at most
+// maxLag messages behind and nothing hinders it.
 func (p *projector) readiness(ctx context.Context) ([]position, bool) {
 	positions := make([]position, len(streams()))
 	x := p.model()
@@ -35,13 +35,8 @@ func (p *projector) readiness(ctx context.Context) ([]position, bool) {
 		}
 		return positions, false
 	}
-	served := false
-	select {
-	case <-x.served:
-		served = true
-	default:
-	}
-	ok, now := true, x.feeds[0].now(ctx)
+	served := p.serving()
+	ok, now := served, x.feeds[0].now(ctx)
 	for i, f := range x.feeds {
 		applied, lag, err := f.lag(ctx)
 		if err == nil {

@@ -238,6 +238,7 @@ func TestProjectAnotherLog(t *testing.T) {
 			ended <- Run(ctx, Config{ReadModelDir: dir, Rebuild: true}, Deps{Bus: other, Logger: bustest.Logger(t)})
 		}()
 		waitFor(t, r, last)
+		time.Sleep(2 * replacedAfter)
 		cancel()
 		require.NoError(t, <-ended)
 		_, err = r.Execution(t.Context(), "e1")

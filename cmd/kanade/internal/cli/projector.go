@@ -103,8 +103,12 @@ func (c *checkFlags) await(ctx context.Context, a *app, api *client.Client, from
 	waiting, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	noted := func(err error) { fmt.Fprintf(a.err, "kanade: %v; trying again\n", err) }
-	answers, bad := 0, 0
-	err := api.Follow(waiting, client.Filter{From: from, Type: "kanade.config.checked.v1"}, noted, func(e client.Event, raw []byte) (bool, error) {
+	answers, bad, asked := 0, 0, questions{}
+	both := client.Filter{From: from, Type: typeCheckRequested + "," + typeChecked}
+	err := api.Follow(waiting, both, noted, func(e client.Event, raw []byte) (bool, error) {
+		if !asked.answeredBy(e) {
+			return true, nil
+		}
 		var x client.Checked
 		if err := json.Unmarshal(e.Data, &x); err != nil {
 			return false, fmt.Errorf("read what a projector found: %w", err)
@@ -121,14 +125,31 @@ func (c *checkFlags) await(ctx context.Context, a *app, api *client.Client, from
 	})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return coded{3, fmt.Errorf("%d of %d projectors have answered in %s; the others do when they can: `%s events tail --from %d --type kanade.config.checked.v1`",
-			answers, expected, c.Timeout, executable(), from)}
+		return coded{3, fmt.Errorf("%d of %d projectors have answered in %s; the others do when they can: `%s events tail --from %d --type %s`",
+			answers, expected, c.Timeout, executable(), from, typeChecked)}
 	case err != nil:
 		return err
 	case bad > 0:
 		return coded{2, nil}
 	}
 	return nil
+}
+
+const (
+	typeCheckRequested = "kanade.config.check-requested.v1"
+	typeChecked        = "kanade.config.checked.v1"
+)
+
+// questions are the ids of the requests of a check, from one's own on.
+type questions map[string]bool
+
+// answeredBy reports whether a fact answers one of them. An answer to a later one does as well: a projector that is asked
+// again before it has begun begins once. One to an earlier request, which a projector gives that was busy or away, does not.
+func (q questions) answeredBy(e client.Event) bool {
+	if e.Type == typeCheckRequested {
+		q[e.ID] = true
+	}
+	return e.Type == typeChecked && q[e.CausationID]
 }
 
 func checkedText(x client.Checked) string {

@@ -22,16 +22,18 @@ type Event struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
 	// Subject is the id of what the fact is about.
-	Subject string          `json:"subject"`
-	Actor   string          `json:"actor"`
-	Data    json.RawMessage `json:"data"`
+	Subject string `json:"subject"`
+	Actor   string `json:"actor"`
+	// CausationID is the ID of the fact that this one follows from; empty where there is none.
+	CausationID string          `json:"causation_id"`
+	Data        json.RawMessage `json:"data"`
 }
 
 // Filter says which events a stream holds.
 type Filter struct {
 	// From is the first LOG sequence wanted; 0 means only what is new.
 	From uint64
-	// Exec keeps the facts of one exec, Type those of one type; empty keeps all.
+	// Exec keeps the facts of one exec, Type those of one type, or of several with commas between; empty keeps all.
 	Exec, Type string
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +54,7 @@ type life struct {
 	cmd    *exec.Cmd
 	ending atomic.Bool // it is being killed
 	ended  chan struct{}
+	err    error // how it ended; to be read when it has
 }
 
 func (p *process) start() error {
@@ -69,8 +71,8 @@ func (p *process) start() error {
 	l := &life{cmd: cmd, ended: make(chan struct{})}
 	go func() {
 		defer close(l.ended)
-		if err := cmd.Wait(); !l.ending.Load() {
-			p.broken(fmt.Errorf("%s ended by itself: %w", p.name, errors.Join(err, errors.New(tail(p.log)))))
+		if l.err = cmd.Wait(); !l.ending.Load() {
+			p.broken(fmt.Errorf("%s ended by itself: %w", p.name, errors.Join(l.err, errors.New(tail(p.log)))))
 		}
 	}()
 	p.life = l
@@ -87,6 +89,20 @@ func (p *process) kill() {
 	_ = p.life.cmd.Process.Kill() // it has ended already, which is told elsewhere
 	<-p.life.ended
 	p.life = nil
+}
+
+// end asks the process to end and returns when it has, and how.
+func (p *process) end() error {
+	l := p.life
+	p.life = nil
+	l.ending.Store(true)
+	if err := l.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("end %s: %w", p.name, err)
+	}
+	if <-l.ended; l.err != nil {
+		return fmt.Errorf("end %s: %w: %s", p.name, l.err, tail(p.log))
+	}
+	return nil
 }
 
 // tail is the end of a log.
@@ -118,15 +134,9 @@ const installationToken = "installation-token"
 // newInstallation builds the programs and starts one of each, but two agents, two projectors and two schedulers. Logs and data
 // are left in the directory that KANADE_PROVE_DIR names, if it does.
 func newInstallation(t *testing.T) *installation {
-	s := &installation{t: t, dir: os.Getenv("KANADE_PROVE_DIR")}
-	if s.dir == "" {
-		s.dir = t.TempDir()
-	}
-	s.ctx, s.broken = context.WithCancelCause(t.Context())
+	s := emptyInstallation(t)
 	s.build()
-	listen := freeAddress(t)
-	s.brokerURL = "nats://" + listen
-	s.broker(listen)
+	s.broker()
 	s.add(kindScheduler, "scheduler-1", "", "KANADE_SCHEDULER_LISTEN=127.0.0.1:0")
 	s.add(kindScheduler, "scheduler-2", "", "KANADE_SCHEDULER_LISTEN=127.0.0.1:0")
 	s.projector("projector-1", "read-model")
@@ -138,15 +148,25 @@ func newInstallation(t *testing.T) *installation {
 	var err error
 	s.client, err = client.New("http://"+api, installationToken, "the test")
 	require.NoError(t, err)
+	t.Cleanup(s.client.Close)
+	for _, p := range s.processes {
+		require.NoError(t, p.start())
+	}
+	return s
+}
+
+// emptyInstallation has no processes yet; those that it gets are killed in the end.
+func emptyInstallation(t *testing.T) *installation {
+	s := &installation{t: t, dir: os.Getenv("KANADE_PROVE_DIR")}
+	if s.dir == "" {
+		s.dir = t.TempDir()
+	}
+	s.ctx, s.broken = context.WithCancelCause(t.Context())
 	t.Cleanup(func() {
-		s.client.Close()
 		for _, p := range s.processes {
 			p.kill()
 		}
 	})
-	for _, p := range s.processes {
-		require.NoError(t, p.start())
-	}
 	return s
 }
 
@@ -161,7 +181,9 @@ func (s *installation) build() {
 
 // broker adds `kanade broker` with a configuration file. The file limit is only there because the streams' byte limits
 // are reserved, and a test needs none of it.
-func (s *installation) broker(listen string) {
+func (s *installation) broker() {
+	listen := freeAddress(s.t)
+	s.brokerURL = "nats://" + listen
 	file := filepath.Join(s.dir, "broker.conf")
 	text := fmt.Sprintf("listen: %q\nmax_payload: 4MB\nauthorization { token: %q }\njetstream { store_dir: %q, max_file_store: 1TB }\n",
 		listen, installationToken, filepath.Join(s.dir, "broker"))
