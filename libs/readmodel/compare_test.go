@@ -97,9 +97,15 @@ func TestSlotFollowsGenerations(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, next.Path(), w.Path())
 	require.True(t, w.Served())
-	files, err := filepath.Glob(filepath.Join(slot.Path(), "*.db"))
-	require.NoError(t, err)
-	require.Equal(t, []string{w.Path()}, files)
+	files := func() []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(slot.Path(), "*.db"))
+		require.NoError(t, err)
+		return found
+	}
+	require.ElementsMatch(t, []string{old.Path(), w.Path()}, files(), "what was broken off is gone; what was replaced may be further")
+	require.NoError(t, slot.Keep(w))
+	require.Equal(t, []string{w.Path()}, files())
 	require.NoError(t, w.Remove())
 	require.NoError(t, slot.Close())
 	left, err := os.ReadDir(slot.Path())
