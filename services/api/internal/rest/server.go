@@ -102,6 +102,9 @@ func (s *server) routes() []route {
 		{"/api/scripts/{cmd_id}/unrevoke", methods{post: reasonedAct("cmd_id", s.journal.UnrevokeScript)}},
 		{"/api/script-objects", methods{get: present(s.listObjects)}},
 		{"/api/script-objects/{name}/{version}", methods{get: present(s.getObject), post: s.postObject, del: s.deleteObject}},
+		{"/api/calendars", methods{get: read((*server).listCalendars)}},
+		{"/api/calendars/{id}", methods{get: read((*server).getCalendar), put: s.putCalendar, del: s.deleteCalendar}},
+		{"/api/calendars/{id}/yaml", methods{get: read((*server).getCalendarYAML)}},
 		{"/api/freeze", methods{get: read((*server).getFreeze), put: s.putFreeze, del: s.deleteFreeze}},
 
 		{"/api/exec/{job_id}", methods{post: s.postExec}},
