@@ -45,6 +45,7 @@ type grammar struct {
 	Agent      agentCmd      `cmd:"" help:"Endpoints and their agents."`
 	Group      groupCmd      `cmd:"" help:"Groups of endpoints."`
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
+	Calendar   calendarCmd   `cmd:"" help:"Named calendars: days that schedules leave out, or keep to."`
 	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
 	Audit      auditCmd      `cmd:"" help:"What operators did: who, when, what, to what."`

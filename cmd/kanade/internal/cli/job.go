@@ -73,6 +73,9 @@ func (a *app) create(ctx context.Context, kind document.Kind, paths []string) er
 
 func post(ctx context.Context, c *client.Client, d document.Document) (client.Answer, error) {
 	r := client.Request{Method: http.MethodPost, Path: client.Path("api", string(d.Kind)+"s"), Body: d.Body, ContentType: client.YAML}
+	if d.Kind == document.Calendar {
+		r.Method, r.Path = http.MethodPut, client.Path("api", "calendars", d.ID)
+	}
 	if d.Type == catalog.JSON {
 		r.ContentType = client.JSON
 	}

@@ -168,6 +168,14 @@ type Freeze struct {
 	TZ     string `json:"tz"`
 }
 
+// Calendar is a row of GET /api/calendars.
+type Calendar struct {
+	ID          string   `json:"id"`
+	Kind        string   `json:"kind"`
+	Days        []string `json:"days"`
+	Description string   `json:"description"`
+}
+
 // Object is a row of GET /api/script-objects.
 type Object struct {
 	Name     string     `json:"name"`
