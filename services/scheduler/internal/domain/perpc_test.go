@@ -45,7 +45,7 @@ func (h *interval) fire(minute time.Time, pcs ...string) string {
 	h.t.Helper()
 	plan, err := (&catalog.Plan{Target: catalog.Target{PCs: pcs}}).Document()
 	require.NoError(h.t, err)
-	req := events.ExecRequested{ExecID: domain.FireID("s", minute), Version: h.version, Plan: plan, ScheduleID: "s", Nominal: &minute}
+	req := events.ExecRequested{ExecID: events.FireID("s", minute), Version: h.version, Plan: plan, ScheduleID: "s", Nominal: &minute}
 	h.now = minute
 	h.add(events.ScheduleTicked{ID: "s", Outcome: events.TickFired, From: minute, To: minute, Count: 1, Exec: &req})
 	h.add(req, events.ExecPlanned{ExecID: req.ExecID, Waves: []events.PlannedWave{{Expected: pcs}}}, events.WaveDispatched{ExecID: req.ExecID})
