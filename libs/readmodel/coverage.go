@@ -14,8 +14,9 @@ type OpenRun struct {
 	State        events.TargetState
 }
 
-// OpenRuns lists them of the executions of a schedule that have not expired, the newest execution of an endpoint last. The
-// work is that of these executions' endpoints.
+// OpenRuns lists them of the executions of a schedule's ticks that have not expired, the newest execution of an endpoint
+// last: not of those that operators asked for, which the schedule does not go by. The work is that of these executions'
+// endpoints.
 func (r *Reader) OpenRuns(ctx context.Context, scheduleID string) ([]OpenRun, error) {
 	var open []string
 	for _, s := range events.TargetStates() {
@@ -25,7 +26,7 @@ func (r *Reader) OpenRuns(ctx context.Context, scheduleID string) ([]OpenRun, er
 	}
 	return list(ctx, r, func(scan func(...any) error) (o OpenRun, err error) { return o, scan(&o.PCID, &o.ExecID, &o.State) },
 		`SELECT t.pc_id, t.exec_id, t.state FROM executions e INDEXED BY executions_schedule_live CROSS JOIN targets t ON t.exec_id = e.exec_id
-		WHERE e.schedule_id = ? AND e.expired_at = 0 AND t.state IN (`+strings.Join(open, ", ")+`) ORDER BY e.initiated_at, e.exec_id`, scheduleID)
+		WHERE e.schedule_id = ? AND e.expired_at = 0 AND e.nominal_at <> 0 AND t.state IN (`+strings.Join(open, ", ")+`) ORDER BY e.initiated_at, e.exec_id`, scheduleID)
 }
 
 // LastFired is the newest tick of a schedule that made an exec; ErrNotFound. The work is that of the ticks since.

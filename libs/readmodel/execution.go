@@ -45,7 +45,7 @@ type Execution struct {
 
 // InitiatedBy is "scheduler" or "operator", as kanade 0.43.45 says it.
 func (e Execution) InitiatedBy() string {
-	if e.ScheduleID != "" || e.Actor.Kind() == "schedule" {
+	if e.Actor.Kind() != "user" && (e.ScheduleID != "" || e.Actor.Kind() == "schedule") {
 		return "scheduler"
 	}
 	return "operator"
