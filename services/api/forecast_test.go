@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -199,10 +198,4 @@ func TestSimulate(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, a.status)
 		require.Contains(t, a.text(), x.says)
 	}
-}
-
-func decoded[T any](t *testing.T, a answer) (v T) {
-	t.Helper()
-	require.NoError(t, json.Unmarshal(a.body, &v), "%s", a.body)
-	return v
 }
