@@ -67,6 +67,7 @@ var executions = relation{
 		"CREATE INDEX executions_live ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at = 0",
 		"CREATE INDEX executions_expired ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at <> 0",
 		"CREATE INDEX executions_schedule ON executions (schedule_id, initiated_at, exec_id)",
+		"CREATE INDEX executions_nominal ON executions (schedule_id, nominal_at) WHERE nominal_at <> 0",
 		"CREATE INDEX executions_schedule_live ON executions (schedule_id, initiated_at, exec_id) WHERE expired_at = 0",
 	},
 }
@@ -236,6 +237,13 @@ func (r *Reader) ScheduleExecutions(ctx context.Context, scheduleID string, live
 	}
 	return list(ctx, r, scanExecution, selectExecutions("INDEXED BY "+index)+" WHERE e.schedule_id = ?"+where+
 		" ORDER BY e.initiated_at DESC, e.exec_id DESC LIMIT ?", scheduleID, limit)
+}
+
+// NewestFire is the execution of a schedule's newest nominal time that has one, whether the tick was fired or made up for;
+// ErrNotFound.
+func (r *Reader) NewestFire(ctx context.Context, scheduleID string) (Execution, error) {
+	return one(ctx, r, scanExecution, selectExecutions("INDEXED BY executions_nominal")+
+		" WHERE e.schedule_id = ? AND e.nominal_at <> 0 ORDER BY e.nominal_at DESC LIMIT 1", scheduleID)
 }
 
 // KnownExecs are those of some ids that are executions.

@@ -78,6 +78,9 @@ func TestNoQueryScans(t *testing.T) {
 	ask(err)
 	_, err = r.KnownExecs(ctx, []string{"exec-1"})
 	ask(err)
+	if _, err = r.NewestFire(ctx, "nightly"); !errors.Is(err, ErrNotFound) {
+		ask(err)
+	}
 	_, err = r.OpenRuns(ctx, "nightly")
 	ask(err)
 	if _, err = r.LastFired(ctx, "nightly"); !errors.Is(err, ErrNotFound) {

@@ -85,8 +85,8 @@ type scheduleCoverageCmd struct {
 
 // Help is shown below the flags.
 func (c *scheduleCoverageCmd) Help() string {
-	return `Of the endpoints that the schedule targets now: a per_pc schedule by what it remembers of each, any other by the last exec that it
-fired. Pending: due again, or the command waits for its return. Never: the schedule has not fired on it.`
+	return `Of the endpoints that the schedule targets now: a per_pc schedule by what it remembers of each, any other by the exec
+of its newest time. Pending: due again, or the command waits for its return. Never: the schedule has not fired on it.`
 }
 
 func (c *scheduleCoverageCmd) Run(ctx context.Context, a *app) error {

@@ -35,8 +35,8 @@ type Document struct {
 	// Body is what to send: the text of the file, or JSON where a script was put in its place.
 	Body []byte
 	Type catalog.SourceType
-	// Hash is that of the document as the API would store it.
-	Hash string
+	// Stored is the document as the API would store it, as JSON.
+	Stored []byte
 }
 
 // OtherKindError says that a file holds a document of another kind.
@@ -131,13 +131,13 @@ func Parse(kind Kind, file string, text []byte, readFile func(name string) ([]by
 		var s *catalog.Schedule
 		if s, err = catalog.ParseSchedule(text, doc.Type); err == nil {
 			doc.ID = s.ID
-			doc.Hash, err = hash(s)
+			doc.Stored, err = s.Document()
 		}
 	case Calendar:
 		var c *catalog.DayCalendar
 		if c, err = catalog.ParseDayCalendar(text, doc.Type); err == nil {
 			doc.ID = c.ID
-			doc.Hash, err = hash(c)
+			doc.Stored, err = c.Document()
 		}
 	}
 	if err != nil {
@@ -146,28 +146,22 @@ func Parse(kind Kind, file string, text []byte, readFile func(name string) ([]by
 	return doc, nil
 }
 
-// hash is the entity tag of a document, as the API computes it.
-func hash(d interface{ Document() ([]byte, error) }) (string, error) {
-	text, err := d.Document()
-	return catalog.Hash(text), err
-}
-
 func (d *Document) job(readFile func(name string) ([]byte, error)) error {
 	m, err := catalog.ParseManifest(d.Body, d.Type)
 	if err != nil {
 		return err
 	}
 	d.ID = m.ID
-	if m.Execute.ScriptFile != nil {
+	inlined := m.Execute.ScriptFile != nil
+	if inlined {
 		if err := m.Inline(readFile); err != nil {
 			return err
 		}
-		d.Type = catalog.JSON
-		if d.Body, err = m.Document(); err != nil {
-			return err
-		}
 	}
-	d.Hash, err = hash(m)
+	d.Stored, err = m.Document()
+	if inlined {
+		d.Type, d.Body = catalog.JSON, d.Stored
+	}
 	return err
 }
 

@@ -59,7 +59,7 @@ func CoverCadence(s *catalog.Schedule, p events.Progress, open events.TargetStat
 	return c
 }
 
-// CoverTarget judges an endpoint by what it did in the last exec that the schedule fired; the zero target: it was not part
+// CoverTarget judges an endpoint by what it did in the exec of the schedule's newest nominal time; the zero target: it was not part
 // of it.
 func CoverTarget(pcID string, t events.Target) Covered {
 	c := Covered{PCID: pcID, State: CoverNever, Reason: t.Reason}

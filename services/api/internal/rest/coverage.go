@@ -186,7 +186,8 @@ type covered struct {
 // coverage is what a schedule has come to on the endpoints that it targets now.
 type coverage struct {
 	ScheduleID string `json:"schedule_id"`
-	// Basis is what it is judged by: memory, of a per_pc schedule; exec, the last one that any other fired; none before that.
+	// Basis is what it is judged by: memory, of a per_pc schedule; exec, that of the newest nominal time of any other, fired
+	// or made up for; none before that.
 	Basis   string                    `json:"basis"`
 	ExecID  string                    `json:"exec_id,omitempty"`
 	Nominal instant                   `json:"nominal"`
@@ -281,22 +282,20 @@ func (s *server) cover(r *http.Request, doc *catalog.Schedule, answer *coverage)
 		return all, nil
 	}
 	states := map[string]events.Target{}
-	fired, err := s.Reader.LastFired(ctx, doc.ID)
+	fired, err := s.Reader.NewestFire(ctx, doc.ID)
 	switch {
 	case errors.Is(err, readmodel.ErrNotFound):
 	case err != nil:
 		return nil, err
 	default:
-		answer.Basis, answer.ExecID, answer.Nominal = "exec", fired.ExecID, instant(fired.To)
+		answer.Basis, answer.ExecID, answer.Nominal = "exec", fired.ExecID, instant(fired.Nominal)
+		answer.Forgotten = fired.Forgotten
 		rows, _, err := s.Reader.Targets(ctx, readmodel.TargetFilter{ExecID: fired.ExecID, Page: readmodel.Page{Limit: readmodel.All}})
 		if err != nil {
 			return nil, err
 		}
 		for i := range rows {
 			states[rows[i].PCID] = rows[i].Target
-		}
-		if e, err := s.Reader.Execution(ctx, fired.ExecID); err == nil {
-			answer.Forgotten = e.Forgotten
 		}
 	}
 	for i, id := range ids {
