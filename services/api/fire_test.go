@@ -243,6 +243,12 @@ func TestCoverageOfCadence(t *testing.T) {
 	require.Equal(t, []string{"pc-1", "pc-2", "pc-5"}, status.Next.PCs, "all of them are away")
 	require.Equal(t, http.StatusNotFound, s.read("/api/schedules/none/status").status)
 	require.Equal(t, http.StatusNotFound, s.read("/api/schedules/none/coverage").status)
+
+	s.schedule("own", "when: {per_pc: once}\nruns_on: agent\n")
+	c, states = s.covers("/api/schedules/own/coverage")
+	require.Equal(t, "agent", c.Basis)
+	require.Equal(t, 6, c.Total)
+	require.Empty(t, states)
 }
 
 func TestCoverageOfTicks(t *testing.T) {

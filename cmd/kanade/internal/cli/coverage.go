@@ -139,7 +139,10 @@ func (a *app) printCoverage(v client.Coverage) {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case v.Basis == "agent":
+		parts = []string{"agents run it by themselves, and say nothing of it but results"}
+	case len(parts) == 0:
 		parts = []string{"nobody is in its target"}
 	}
 	fmt.Fprintf(a.out, "%s of %s: %s\n", v.ScheduleID, plural(v.Total, "endpoint"), strings.Join(parts, ", "))

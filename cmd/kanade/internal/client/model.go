@@ -388,7 +388,7 @@ type ScheduleStatus struct {
 // Coverage answers GET /api/schedules/{id}/coverage.
 type Coverage struct {
 	ScheduleID string `json:"schedule_id"`
-	// Basis is memory, exec (ExecID) or none.
+	// Basis is memory, exec (ExecID), none or agent.
 	Basis     string         `json:"basis"`
 	ExecID    string         `json:"exec_id"`
 	Total     int            `json:"total"`

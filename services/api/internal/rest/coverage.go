@@ -66,7 +66,8 @@ type scheduleStatus struct {
 	HeldBy    string `json:"held_by,omitempty"`
 	LastTick  *tick  `json:"last_tick"`
 	LastFired *tick  `json:"last_fired"`
-	Next      *due   `json:"next"`
+	// Next is the next that would fire, or where nothing soon would, the next at all.
+	Next *due `json:"next"`
 	// Open are execs that have not ended, the newest first, at most 100.
 	Open []openExec `json:"open"`
 	// FailingCount counts the endpoints that fail, Failing has those that failed most often in a row.
@@ -83,14 +84,13 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 	if err != nil {
 		return err
 	}
-	in, err := s.installation(ctx)
+	o, err := s.outlook(ctx)
 	if err != nil {
 		return err
 	}
-	now := s.now(ctx)
 	answer := scheduleStatus{
 		ID: doc.ID, JobID: doc.JobID, When: doc.WhenText(), Zone: doc.TZ, RunsOn: doc.RunsOn, Enabled: doc.Enabled,
-		HeldBy: in.Held(doc, now), Open: []openExec{}, Failing: []failing{},
+		HeldBy: o.Held(doc, o.now), Open: []openExec{}, Failing: []failing{},
 	}
 	newest, _, err := s.Reader.Ticks(ctx, doc.ID, readmodel.Page{Limit: 1})
 	if err != nil {
@@ -108,13 +108,8 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 		t := tickOf(fired)
 		answer.LastFired = &t
 	}
-	next, err := s.nextOf(ctx, doc, in, now, now, now.AddDate(100, 0, 0), 1)
-	if err != nil {
+	if answer.Next, err = o.nextFire(ctx, doc); err != nil {
 		return err
-	}
-	if len(next) > 0 {
-		d := dueOf(next[0])
-		answer.Next = &d
 	}
 	if err := s.openExecs(r, doc.ID, &answer); err != nil {
 		return err
@@ -187,7 +182,7 @@ type covered struct {
 type coverage struct {
 	ScheduleID string `json:"schedule_id"`
 	// Basis is what it is judged by: memory, of a per_pc schedule; exec, that of the newest nominal time of any other, fired
-	// or made up for; none before that.
+	// or made up for; none before that; agent of one that agents run by themselves, of which nothing is known.
 	Basis   string                    `json:"basis"`
 	ExecID  string                    `json:"exec_id,omitempty"`
 	Nominal instant                   `json:"nominal"`
@@ -222,7 +217,6 @@ func (s *server) getCoverage(w http.ResponseWriter, r *http.Request, _ string) e
 	if err != nil {
 		return err
 	}
-	answer.Total = len(all)
 	var rows []covered
 	for _, c := range all {
 		answer.Counts[c.State]++
@@ -261,6 +255,11 @@ func (s *server) cover(r *http.Request, doc *catalog.Schedule, answer *coverage)
 	ids, err := s.Reader.AudienceMembers(ctx, t)
 	if err != nil {
 		return nil, err
+	}
+	answer.Total = len(ids)
+	if doc.RunsOn == catalog.Agent {
+		answer.Basis = "agent"
+		return nil, nil
 	}
 	all := make([]domain.Covered, len(ids))
 	if doc.When.PerPC != nil {

@@ -105,65 +105,88 @@ func (s *server) previewSchedule(w http.ResponseWriter, r *http.Request, _ strin
 	if doc.Cadence() != nil && !from.IsZero() {
 		return fail(http.StatusBadRequest, "from: this schedule counts from what its endpoints do; when they are due after some other time nobody can say")
 	}
-	list, err := s.next(r.Context(), doc, from, count)
+	o, err := s.outlook(r.Context())
+	if err != nil {
+		return err
+	}
+	if from.IsZero() {
+		from = o.now
+	}
+	list, err := o.next(r.Context(), doc, from, time.Time{}, count)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, duesOf(list))
 }
 
-// next is what comes next of a schedule after an instant; a zero one is now.
-func (s *server) next(ctx context.Context, doc *catalog.Schedule, from time.Time, count int) ([]domain.Forecast, error) {
-	in, err := s.installation(ctx)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now(ctx)
-	if from.IsZero() {
-		from = now
-	}
-	return s.nextOf(ctx, doc, in, now, from, from.AddDate(100, 0, 0), count)
+// outlook is what forecasts of one request are made of: one moment, and one look at the fleet.
+type outlook struct {
+	*server
+	*domain.Installation
+	now time.Time
+	// heard is the fleet by id; nil until somebody asks.
+	heard []readmodel.Agent
 }
 
-func (s *server) nextOf(
-	ctx context.Context, doc *catalog.Schedule, in *domain.Installation, now, from, until time.Time, count int,
-) ([]domain.Forecast, error) {
+func (s *server) outlook(ctx context.Context) (*outlook, error) {
+	in, err := s.installation(ctx)
+	return &outlook{server: s, Installation: in, now: s.now(ctx)}, err
+}
+
+// farAhead is until when something is looked for: no schedule has a time behind it.
+const farAhead = 100
+
+// next is what comes of a schedule in (from, until], at most count of it; a zero until is far ahead. With a cadence it
+// begins now.
+func (o *outlook) next(ctx context.Context, doc *catalog.Schedule, from, until time.Time, count int) ([]domain.Forecast, error) {
+	if until.IsZero() {
+		until = from.AddDate(farAhead, 0, 0)
+	}
 	if doc.Cadence() == nil || doc.RunsOn == catalog.Agent {
-		list, _ := domain.Forecasts(doc, in, from, until, count)
+		list, _ := domain.Forecasts(doc, o.Installation, from, until, count)
 		return list, nil
 	}
-	members, err := s.members(ctx, doc.Target, now)
+	members, err := o.members(ctx, doc.Target)
 	if err != nil {
 		return nil, err
 	}
-	memory, _, err := s.memory(ctx, doc.ID)
+	memory, _, err := o.memory(ctx, doc.ID)
 	if err != nil {
 		return nil, err
 	}
-	version, err := s.jobVersion(ctx, doc.JobID)
+	version, err := o.jobVersion(ctx, doc.JobID)
 	if err != nil {
 		return nil, err
 	}
-	return domain.ForecastCadence(doc, in, members, memory, version, now, count), nil
+	return domain.ForecastCadence(doc, o.Installation, members, memory, version, o.now, count), nil
+}
+
+// nextFire is the next that would fire, or where none of the next thousand would, the first of them; nil: nothing comes.
+func (o *outlook) nextFire(ctx context.Context, doc *catalog.Schedule) (*due, error) {
+	list, err := o.next(ctx, doc, o.now, time.Time{}, maxPreview)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(f domain.Forecast) bool { return f.Outcome == events.TickFired })
+	d := dueOf(list[max(i, 0)])
+	return &d, nil
 }
 
 // members are the endpoints of a target that are known, by id, and whether they are alive.
-func (s *server) members(ctx context.Context, t catalog.Target, now time.Time) ([]domain.Member, error) {
-	ids, err := s.Reader.AudienceMembers(ctx, readmodel.Audience{All: t.All, Groups: t.Groups, PCs: t.PCs})
+func (o *outlook) members(ctx context.Context, t catalog.Target) ([]domain.Member, error) {
+	ids, err := o.Reader.AudienceMembers(ctx, readmodel.Audience{All: t.All, Groups: t.Groups, PCs: t.PCs})
+	if err == nil && o.heard == nil {
+		o.heard, _, err = o.Reader.Agents(ctx, readmodel.AgentFilter{ByID: true, Page: readmodel.Page{Limit: readmodel.All}})
+	}
 	if err != nil {
 		return nil, err
 	}
-	heard, _, err := s.Reader.Agents(ctx, readmodel.AgentFilter{ByID: true, Page: readmodel.Page{Limit: readmodel.All}})
-	if err != nil {
-		return nil, err
-	}
-	members := make([]domain.Member, len(ids))
-	at := 0
+	members, at := make([]domain.Member, len(ids)), 0
 	for i, id := range ids {
-		for at < len(heard) && heard[at].PCID < id {
+		for at < len(o.heard) && o.heard[at].PCID < id {
 			at++
 		}
-		members[i] = domain.Member{PCID: id, Alive: at < len(heard) && heard[at].PCID == id && isAlive(&heard[at], now)}
+		members[i] = domain.Member{PCID: id, Alive: at < len(o.heard) && o.heard[at].PCID == id && isAlive(&o.heard[at], o.now)}
 	}
 	return members, nil
 }
@@ -220,19 +243,18 @@ func (s *server) listUpcoming(w http.ResponseWriter, r *http.Request, _ string) 
 	if err != nil {
 		return err
 	}
-	in, err := s.installation(r.Context())
+	o, err := s.outlook(r.Context())
 	if err != nil {
 		return err
 	}
-	now := s.now(r.Context())
-	until := now.AddDate(0, 0, days)
+	until := o.now.AddDate(0, 0, days)
 	answer := []upcoming{}
 	for i := range rows {
 		doc, err := catalog.ParseScheduleDocument([]byte(rows[i].Document))
 		if err != nil || !doc.Enabled || doc.RunsOn == catalog.Agent {
 			continue
 		}
-		list, err := s.nextOf(r.Context(), doc, in, now, now, until, limit)
+		list, err := o.next(r.Context(), doc, o.now, until, limit)
 		if err != nil {
 			return err
 		}
@@ -359,6 +381,9 @@ func (s *server) simulate(w http.ResponseWriter, r *http.Request, doc, stored *c
 	}
 	if stored != nil {
 		if more {
+			to = from // of what is not listed nothing is said
+		}
+		if more && len(list) > 0 {
 			to = list[len(list)-1].At
 		}
 		was, _ := domain.Forecasts(stored, in, from, to, maxSimulate)
