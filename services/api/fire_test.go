@@ -60,6 +60,11 @@ func TestRunScheduleNow(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, s.do(http.MethodPost, "/api/schedules/none/run-now", "").status)
 	require.Equal(t, before, s.lastSeq())
 	s.write(http.MethodPost, path, "")
+
+	s.write(http.MethodDelete, "/api/schedules/nightly", "")
+	s.write(http.MethodPost, path, `{"reason":"why not"}`, "Idempotency-Key", "k").into(t, &again)
+	require.Equal(t, e, again, "what was answered once is answered again")
+	require.Equal(t, http.StatusNotFound, s.do(http.MethodPost, path, "").status)
 }
 
 type backfilledAnswer struct {

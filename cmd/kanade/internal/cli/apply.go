@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -29,8 +30,8 @@ func (c *applyCmd) Help() string {
 files say, text and comments too, and whether a schedule is enabled. A document that somebody else changes meanwhile is left as it is,
 with an error.
 
---prune deletes only of kinds of which the files hold at least one: a directory of schedules deletes no job. A job that is deleted is
-revoked.`
+--prune goes by directories alone, and deletes only of kinds of which they hold at least one: a directory of schedules deletes no job. A job
+that is deleted is revoked.`
 }
 
 // deed is what is done with one document.
@@ -57,6 +58,11 @@ const (
 )
 
 func (c *applyCmd) Run(ctx context.Context, a *app) error {
+	for _, path := range c.Files {
+		if info, err := os.Stat(path); c.Prune && err == nil && !info.IsDir() {
+			return usageOf("apply", fmt.Errorf("%s is a file: --prune deletes what is in none of the files, and goes by directories", path))
+		}
+	}
 	docs, others, err := document.Tree(c.Files)
 	if err != nil {
 		return fmt.Errorf("%w\nnothing was applied", err)

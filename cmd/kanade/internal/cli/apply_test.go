@@ -1,8 +1,13 @@
 package cli_test
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -69,9 +74,41 @@ func TestApply(t *testing.T) {
 	require.NotContains(t, ok(t, "job", "list"), "\nb ")
 	require.NotContains(t, ok(t, "schedule", "list"), "other")
 
+	alone := kanade(t, "apply", "-f", filepath.Join(dir, "jobs/a.yaml"), "--prune", "--yes")
+	require.Equal(t, 1, alone.code)
+	require.Contains(t, alone.err, "a.yaml is a file: --prune")
+
 	write("schedules/nightly.yaml", nightly+"odd: 1\n")
 	bad := kanade(t, "apply", "-f", dir)
 	require.Equal(t, 1, bad.code)
 	require.Contains(t, bad.err, "nightly.yaml: odd: unknown key")
 	require.Contains(t, bad.err, "nothing was applied")
+}
+
+// What somebody else changes between the comparison and the write is left as it is.
+func TestApplyLosesNoEdit(t *testing.T) {
+	api := system(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(script("a", "echo one")), 0o600))
+	ok(t, "apply", "-f", dir)
+	require.NoError(t, os.WriteFile(path, []byte(script("a", "echo two")), 0o600))
+
+	target, err := url.Parse(api.URL)
+	require.NoError(t, err)
+	proxy, edit := httputil.NewSingleHostReverseProxy(target), sync.Once{}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path == "/api/jobs" {
+			edit.Do(func() { // by somebody who goes to the API himself
+				kanade(t, "job", "create", "--backend-url", api.URL, file(t, "b.yaml", script("a", "echo three")))
+			})
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	lost := kanade(t, "apply", "-f", dir, "--backend-url", front.URL)
+	require.Equal(t, 1, lost.code)
+	require.Contains(t, lost.err, "change job a: job 'a' has changed")
+	require.NotContains(t, lost.out, "applied")
+	eventually(t, "echo three", "job", "show", "a")
 }

@@ -74,7 +74,8 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 // RepeatExec checks that a request may be answered with the exec that its Idempotency-Key, or its own choice of an id,
 // met.
 func RepeatExec(met events.ExecRequested, r ExecRequest) error {
-	if r.Key != "" && met.IdempotencyKey == r.Key && met.JobID == r.JobID && met.RetryOf == r.RetryOf && met.RequestHash == r.BodyHash &&
+	same := met.JobID == r.JobID || r.ScheduleID != "" // whose job may have become another one meanwhile
+	if r.Key != "" && met.IdempotencyKey == r.Key && same && met.RetryOf == r.RetryOf && met.RequestHash == r.BodyHash &&
 		met.ScheduleID == r.ScheduleID {
 		return nil
 	}

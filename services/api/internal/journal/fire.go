@@ -27,12 +27,19 @@ func (j *Journal) ScheduleDocument(ctx context.Context, id string) (*catalog.Sch
 }
 
 // RunSchedule asks for the job of a schedule to be run with its plan, now and besides its ticks: what it does on endpoints
-// is no part of what the schedule remembers. pcs narrow it.
+// is no part of what the schedule remembers. pcs narrow it; whether they are of its target is for admit to say.
 func (j *Journal) RunSchedule(
-	ctx context.Context, c Caller, s *catalog.Schedule, pcs []string, reason string, admit Admit,
+	ctx context.Context, c Caller, id string, pcs []string, reason string, admit Admit,
 ) (events.ExecRequested, uint64, error) {
-	r := domain.ExecRequest{JobID: s.JobID, Plan: domain.SchedulePlan(s, pcs), ScheduleID: s.ID, Reason: reason}
-	return j.request(ctx, c, r, j.draft, admit)
+	r := domain.ExecRequest{ScheduleID: id, Reason: reason}
+	return j.request(ctx, c, r, func(ctx context.Context, r domain.ExecRequest) (events.ExecRequested, error) {
+		s, err := j.ScheduleDocument(ctx, id)
+		if err != nil {
+			return events.ExecRequested{}, err
+		}
+		r.JobID, r.Plan = s.JobID, domain.SchedulePlan(s, pcs)
+		return j.draft(ctx, r)
+	}, admit)
 }
 
 // BackfillTick asks for the exec of a nominal tick that nobody fired, under the id that it would have had: where it is there

@@ -43,14 +43,13 @@ func (s *server) runScheduleNow(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	doc, err := s.journal.ScheduleDocument(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	if err := s.checkNarrowed(r.Context(), doc, sent.PCs); err != nil {
-		return err
-	}
-	e, seq, err := s.journal.RunSchedule(r.Context(), c, doc, sent.PCs, sent.Reason, s.admitting(least))
+	admit := s.admitting(least)
+	e, seq, err := s.journal.RunSchedule(r.Context(), c, id, sent.PCs, sent.Reason, func(ctx context.Context, e events.ExecRequested, at time.Time) (*int, error) {
+		if err := s.checkNarrowed(ctx, id, sent.PCs); err != nil {
+			return nil, err
+		}
+		return admit(ctx, e, at)
+	})
 	if err != nil {
 		return err
 	}
@@ -73,9 +72,13 @@ func (s *server) admitting(least uint64) journal.Admit {
 }
 
 // checkNarrowed asks the read model, as of what the log has, whether endpoints are of the schedule's target.
-func (s *server) checkNarrowed(ctx context.Context, doc *catalog.Schedule, pcs []string) error {
+func (s *server) checkNarrowed(ctx context.Context, scheduleID string, pcs []string) error {
 	if len(pcs) == 0 {
 		return nil
+	}
+	doc, err := s.journal.ScheduleDocument(ctx, scheduleID)
+	if err != nil {
+		return err
 	}
 	waiting, cancel := context.WithTimeout(ctx, minSequenceWait)
 	defer cancel()
