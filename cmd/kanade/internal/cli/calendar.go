@@ -10,8 +10,8 @@ import (
 
 type calendarCmd struct {
 	Create calendarCreateCmd `cmd:"" help:"Create or replace calendars from YAML files."`
-	List   calendarListCmd   `cmd:"" help:"List the calendars."`
-	Show   calendarShowCmd   `cmd:"" help:"Print a calendar as it was written."`
+	List   calendarListCmd   `cmd:"" past:"" help:"List the calendars."`
+	Show   calendarShowCmd   `cmd:"" past:"" help:"Print a calendar as it was written."`
 	Delete calendarDeleteCmd `cmd:"" help:"Delete a calendar that no schedule names."`
 }
 
