@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -301,4 +302,37 @@ func TestCoverageOfTicks(t *testing.T) {
 	require.Equal(t, day.AddDate(0, 0, -1).Format(time.RFC3339), status["last_success"])
 	require.Len(t, status["open"], 1)
 	require.NotNil(t, status["next"])
+}
+
+// Backfills of one span at once make each exec once, and both are answered with it.
+func TestBackfillsAtOnce(t *testing.T) {
+	s := newSystem(t, parts{})
+	s.job()
+	s.schedule("hourly", "when: {cron: \"0 * * * *\"}\ntz: utc\n")
+	to := time.Now().UTC().Truncate(time.Hour)
+	body := fmt.Sprintf(`{"from":%q,"to":%q}`, to.Add(-20*time.Hour).Format(time.RFC3339), to.Format(time.RFC3339))
+	before := s.lastSeq()
+	var all sync.WaitGroup
+	answers := make([]answer, 4)
+	for i := range answers {
+		all.Go(func() {
+			var err error
+			if answers[i], err = s.try(t.Context(), http.MethodPost, "/api/schedules/hourly/backfill", body); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, before+20, s.lastSeq())
+	for _, a := range answers {
+		var b backfilledAnswer
+		a.into(t, &b)
+		require.Equal(t, 20, b.Requested+b.Known)
+		for _, x := range b.Ticks {
+			require.Equal(t, events.FireID("hourly", x.Nominal), x.ExecID)
+			if x.Outcome == "requested" {
+				require.Equal(t, x.ExecID, s.requested(x.Sequence).ExecID)
+			}
+		}
+	}
 }
