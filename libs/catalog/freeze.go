@@ -1,5 +1,7 @@
 package catalog
 
+import "time"
+
 // Freeze says when schedules of the whole fleet do not fire: the body of PUT /api/freeze. From is inclusive, Until
 // exclusive, each RFC 3339 or YYYY-MM-DD (the first instant of that day in TZ); empty: no bound.
 type Freeze struct {
@@ -32,4 +34,22 @@ func ParseFreeze(body []byte) (*Freeze, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Holds reports whether the fleet is frozen at an instant: from the first bound, inclusive, to the second, exclusive. local
+// is what the zone "local" means. What can't be read counts as frozen.
+func (f *Freeze) Holds(at time.Time, local *time.Location) bool {
+	from, until, ok := f.Span(local)
+	return !ok || !at.Before(from) && (until.IsZero() || at.Before(until))
+}
+
+// Span is the freeze's bounds; a zero one is open. False when something in it can't be read.
+func (f *Freeze) Span(local *time.Location) (from, until time.Time, ok bool) {
+	zone, err := Zone(string(f.TZ), local)
+	if err != nil {
+		return from, until, false
+	}
+	from, fromErr := Bound(f.From, zone)
+	until, untilErr := Bound(f.Until, zone)
+	return from, until, fromErr == nil && untilErr == nil
 }

@@ -72,6 +72,11 @@ type ScheduleTicked struct {
 func (ScheduleTicked) EventType() string     { return "kanade.schedule.ticked.v1" }
 func (p ScheduleTicked) AggregateID() string { return p.ID }
 
+// FireID is the exec of a schedule's nominal tick: the same whoever fires it, and however often.
+func FireID(scheduleID string, nominal time.Time) string {
+	return DeriveID(scheduleID, "fire", nominal.UTC().Format(time.RFC3339Nano))
+}
+
 // Progress is what a schedule remembers of one endpoint, or with an empty PCID of its whole target.
 type Progress struct {
 	PCID string `json:"pc_id"`

@@ -151,6 +151,26 @@ type Audience struct {
 
 // CountAudience counts them. The work is that of the parts asked for: with names alone there is no query.
 func (r *Reader) CountAudience(ctx context.Context, a Audience) (int, error) {
+	query, args := a.query()
+	if query == "" {
+		return len(slices.Compact(slices.Sorted(slices.Values(a.PCs)))), nil
+	}
+	return one(ctx, r, scanCount, "SELECT COUNT(*) FROM ("+query+")", args...)
+}
+
+// AudienceMembers lists them by id.
+func (r *Reader) AudienceMembers(ctx context.Context, a Audience) ([]string, error) {
+	query, args := a.query()
+	if query == "" {
+		return slices.Compact(slices.Sorted(slices.Values(a.PCs))), nil
+	}
+	ids, err := list(ctx, r, func(scan func(...any) error) (id string, err error) { return id, scan(&id) }, query, args...)
+	slices.Sort(ids)
+	return ids, err
+}
+
+// query is the SQL of the ids; empty where names alone are asked for.
+func (a Audience) query() (string, []any) {
 	var parts []string
 	var args []any
 	ask := func(part string, arg any) {
@@ -163,14 +183,10 @@ func (r *Reader) CountAudience(ctx context.Context, a Audience) (int, error) {
 	case len(a.Groups) > 0:
 		ask("SELECT DISTINCT pc_id FROM memberships JOIN agents USING (pc_id) WHERE group_name IN (SELECT value FROM json_each(?%d))", textList(a.Groups))
 	}
-	if len(parts) == 0 {
-		return len(slices.Compact(slices.Sorted(slices.Values(a.PCs)))), nil
-	}
-	if len(a.PCs) > 0 {
+	if len(parts) > 0 && len(a.PCs) > 0 {
 		ask("SELECT value FROM json_each(?%d)", textList(a.PCs))
 	}
-	return one(ctx, r, func(scan func(...any) error) (n int, err error) { return n, scan(&n) },
-		"SELECT COUNT(*) FROM ("+strings.Join(parts, " UNION ")+")", args...)
+	return strings.Join(parts, " UNION "), args
 }
 
 // Agent reads one endpoint; ErrNotFound.

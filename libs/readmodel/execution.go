@@ -45,7 +45,7 @@ type Execution struct {
 
 // InitiatedBy is "scheduler" or "operator", as kanade 0.43.45 says it.
 func (e Execution) InitiatedBy() string {
-	if e.ScheduleID != "" || e.Actor.Kind() == "schedule" {
+	if e.Actor.Kind() != "user" && (e.ScheduleID != "" || e.Actor.Kind() == "schedule") {
 		return "scheduler"
 	}
 	return "operator"
@@ -66,6 +66,9 @@ var executions = relation{
 		"CREATE INDEX executions_open ON executions (job_id, initiated_at, exec_id) WHERE closed_at = 0 AND expired_at = 0",
 		"CREATE INDEX executions_live ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at = 0",
 		"CREATE INDEX executions_expired ON executions (initiated_at, exec_id) WHERE closed_at = 0 AND expired_at <> 0",
+		"CREATE INDEX executions_schedule ON executions (schedule_id, initiated_at, exec_id)",
+		"CREATE INDEX executions_nominal ON executions (schedule_id, nominal_at) WHERE nominal_at <> 0",
+		"CREATE INDEX executions_schedule_live ON executions (schedule_id, initiated_at, exec_id) WHERE expired_at = 0",
 	},
 }
 
@@ -223,6 +226,30 @@ func (f *ExecutionFilter) where() (index, condition string) {
 	default:
 		return "", ""
 	}
+}
+
+// ScheduleExecutions lists the executions of a schedule, the newest first, at most limit; with live only those that have not
+// expired: of the others nothing can start any more.
+func (r *Reader) ScheduleExecutions(ctx context.Context, scheduleID string, live bool, limit int) ([]Execution, error) {
+	index, where := "executions_schedule", ""
+	if live {
+		index, where = "executions_schedule_live", " AND e.expired_at = 0"
+	}
+	return list(ctx, r, scanExecution, selectExecutions("INDEXED BY "+index)+" WHERE e.schedule_id = ?"+where+
+		" ORDER BY e.initiated_at DESC, e.exec_id DESC LIMIT ?", scheduleID, limit)
+}
+
+// NewestFire is the execution of a schedule's newest nominal time that has one, whether the tick was fired or made up for;
+// ErrNotFound.
+func (r *Reader) NewestFire(ctx context.Context, scheduleID string) (Execution, error) {
+	return one(ctx, r, scanExecution, selectExecutions("INDEXED BY executions_nominal")+
+		" WHERE e.schedule_id = ? AND e.nominal_at <> 0 ORDER BY e.nominal_at DESC LIMIT 1", scheduleID)
+}
+
+// KnownExecs are those of some ids that are executions.
+func (r *Reader) KnownExecs(ctx context.Context, ids []string) ([]string, error) {
+	return list(ctx, r, func(scan func(...any) error) (id string, err error) { return id, scan(&id) },
+		"SELECT exec_id FROM executions WHERE exec_id IN (SELECT value FROM json_each(?))", textList(ids))
 }
 
 // Execution reads one execution; ErrNotFound.

@@ -216,7 +216,9 @@ func drawDocuments(t *rapid.T) []step {
 		tell(events.ScheduleSaved{ID: "nightly", JobID: "hello", Enabled: true, DocumentRevision: document}), tell(events.ScheduleDeleted{ID: "nightly"}),
 		tell(events.ScheduleTicked{ID: "nightly", Outcome: events.TickFired, From: begin, To: begin, Count: 1, Exec: &request}),
 		tell(events.ScheduleTicked{ID: "nightly", Outcome: events.TickSkipped, Reason: events.TickReasonDisabled, From: begin, To: begin.Add(time.Hour), Count: 2}),
-		tell(events.ScheduleProgressed{ID: "nightly"}),
+		tell(events.ScheduleProgressed{ID: "nightly"}), tell(progressed("", 1, 0)), tell(progressed("pc-00", 1, 2)), tell(progressed("pc-00", 2, 0)), tell(progressed("pc-01", 2, 1)),
+		tell(events.CalendarSaved{ID: events.CalendarID("holidays"), Calendar: "holidays", DocumentRevision: document}),
+		tell(events.CalendarDeleted{ID: events.CalendarID("holidays"), Calendar: "holidays"}),
 		tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "1"}), tell(events.AgentSeen{PCID: "pc-00", AgentVersion: "2", Hostname: "h"}),
 		tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"b", "a", "a"}}), tell(events.AgentGrouped{PCID: "pc-00", Groups: []string{"c"}}),
 		tell(events.ScriptRevoked{JobID: "hello", Reason: "deletes too much"}), tell(events.ScriptUnrevoked{JobID: "hello"}),
@@ -234,6 +236,19 @@ func drawDocuments(t *rapid.T) []step {
 		func(j *journal) { j.store("events.job.hello.saved", nil, []byte("{}")) },
 	}
 	return rapid.SliceOfN(rapid.SampledFrom(all), 0, 8).Draw(t, "documents")
+}
+
+// progressed is what nightly remembers of an endpoint after its fire of an hour, with failures in a row or a success.
+func progressed(pcID string, hour, failures int) events.ScheduleProgressed {
+	fired := begin.Add(time.Duration(hour) * time.Hour)
+	p := events.Progress{PCID: pcID, Fired: &fired, Failures: failures}
+	if failures == 0 {
+		p.Succeeded, p.Version = &fired, "1.0.0"
+	} else {
+		later := fired.Add(time.Minute)
+		p.NotBefore = &later
+	}
+	return events.ScheduleProgressed{ID: "nightly", Changes: []events.Progress{p}}
 }
 
 // repeat tells some steps twice.

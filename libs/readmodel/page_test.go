@@ -54,6 +54,9 @@ func pagers(ctx context.Context, r *Reader) []pager {
 		{"schedules", func(p Page) ([]string, string, error) {
 			return keysOf(func(s *Schedule) string { return fmt.Sprint(s.Sequence) })(r.Schedules(ctx, p))
 		}},
+		{"calendars", func(p Page) ([]string, string, error) {
+			return keysOf(func(c *Calendar) string { return fmt.Sprint(c.Sequence) })(r.Calendars(ctx, p))
+		}},
 		{"ticks", func(p Page) ([]string, string, error) {
 			return keysOf(func(t *Tick) string { return t.EventID })(r.Ticks(ctx, "nightly", p))
 		}},

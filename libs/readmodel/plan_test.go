@@ -1,6 +1,7 @@
 package readmodel
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -62,6 +63,31 @@ func TestNoQueryScans(t *testing.T) {
 	} {
 		f.Page = page
 		_, _, err := r.Audit(ctx, f)
+		ask(err)
+	}
+	_, _, err = r.Calendars(ctx, page)
+	ask(err)
+	if _, err = r.Calendar(ctx, "holidays"); !errors.Is(err, ErrNotFound) {
+		ask(err)
+	}
+	_, err = r.Progress(ctx, "nightly")
+	ask(err)
+	_, _, err = r.Failing(ctx, "nightly", 5)
+	ask(err)
+	_, err = r.Succeeded(ctx, "nightly")
+	ask(err)
+	_, err = r.KnownExecs(ctx, []string{"exec-1"})
+	ask(err)
+	if _, err = r.NewestFire(ctx, "nightly"); !errors.Is(err, ErrNotFound) {
+		ask(err)
+	}
+	_, err = r.OpenRuns(ctx, "nightly")
+	ask(err)
+	if _, err = r.LastFired(ctx, "nightly"); !errors.Is(err, ErrNotFound) {
+		ask(err)
+	}
+	for _, live := range []bool{false, true} {
+		_, err = r.ScheduleExecutions(ctx, "nightly", live, 5)
 		ask(err)
 	}
 	_, err = r.Waves(ctx, "exec-1")

@@ -46,6 +46,8 @@ func tables() []table {
 	return append([]table{
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
+		log("progress", beginProgress, &progress),
+		log("calendar", beginCalendars, &calendars),
 		forgetting(log("tick", beginTicks, &ticks), forgetTicks),
 		log("script", beginScripts, &scripts),
 		log("freeze", beginFreezes, &freezes),

@@ -2,7 +2,7 @@ package readmodel
 
 import (
 	"os"
-	"strings"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +20,7 @@ func everyFact(t testing.TB) []Message {
 		}
 	}
 	for _, info := range events.Types() {
-		if strings.HasSuffix(info.Name, ".saved.v1") { // what was deleted is there again
+		if regexp.MustCompile(`saved\.v1$|\.progressed\.v1$`).MatchString(info.Name) { // what was deleted is there again
 			j.append(info.Sample, "user:op")
 		}
 	}

@@ -35,6 +35,7 @@ var ticks = relation{
 	indexes: []string{
 		"CREATE INDEX ticks_schedule ON ticks (schedule_id, sequence)",
 		"CREATE INDEX ticks_stored ON ticks (at)",
+		"CREATE INDEX ticks_fired ON ticks (schedule_id, sequence) WHERE exec_id <> ''",
 	},
 }
 

@@ -6,7 +6,7 @@
 // stderr. Every error says what to do next where that is known.
 //
 // Exit codes: 0 done; 1 could not ask (usage, network, refused). `exec --wait`, `retry --wait` and `run` add 2, some
-// endpoints did not succeed, and 3, nobody answered in the time given.
+// endpoints did not succeed, and 3, nobody answered in the time given. `apply --dry-run` ends with 2 where there is something to do.
 package cli
 
 import (
@@ -45,6 +45,8 @@ type grammar struct {
 	Agent      agentCmd      `cmd:"" help:"Endpoints and their agents."`
 	Group      groupCmd      `cmd:"" help:"Groups of endpoints."`
 	Schedule   scheduleCmd   `cmd:"" help:"Schedules: when jobs run by themselves."`
+	Calendar   calendarCmd   `cmd:"" help:"Named calendars: days that schedules leave out, or keep to."`
+	Apply      applyCmd      `cmd:"" help:"Make jobs, schedules and calendars what a directory says."`
 	Projector  projectorCmd  `cmd:"" help:"The read model: its copies, held against the log or built anew."`
 	Events     eventsCmd     `cmd:"" help:"The log, as it happens."`
 	Audit      auditCmd      `cmd:"" help:"What operators did: who, when, what, to what."`

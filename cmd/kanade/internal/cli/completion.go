@@ -44,7 +44,7 @@ func complete(ctx context.Context, parser *kong.Kong, a *app) bool {
 		return shell.PredictFunc(func(shell.Args) []string { return a.names(ctx, path, list, key) })
 	}
 	command, err := kongcompletion.Command(parser, kongcompletion.WithPredictors(map[string]shell.Predictor{
-		"job": names("/api/jobs", "", "id"), "schedule": names("/api/schedules", "", "id"),
+		"job": names("/api/jobs", "", "id"), "schedule": names("/api/schedules", "", "id"), "calendar": names("/api/calendars", "", "id"),
 		"pc": names("/api/agents", "", "pc_id"), "group": names("/api/groups", "groups", "name"),
 		"exec": names("/api/executions", "", "exec_id"),
 	}))

@@ -141,7 +141,7 @@ func setIf(q url.Values, key, value string) {
 }
 
 func by(e client.Execution) string {
-	if e.ScheduleID != "" {
+	if e.ScheduleID != "" && e.InitiatedBy != "operator" {
 		return "schedule:" + e.ScheduleID
 	}
 	if e.Actor != "" {

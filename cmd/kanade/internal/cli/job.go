@@ -72,11 +72,19 @@ func (a *app) create(ctx context.Context, kind document.Kind, paths []string) er
 }
 
 func post(ctx context.Context, c *client.Client, d document.Document) (client.Answer, error) {
+	return c.Do(ctx, request(d))
+}
+
+// request is what stores a document.
+func request(d document.Document) client.Request {
 	r := client.Request{Method: http.MethodPost, Path: client.Path("api", string(d.Kind)+"s"), Body: d.Body, ContentType: client.YAML}
+	if d.Kind == document.Calendar {
+		r.Method, r.Path = http.MethodPut, client.Path("api", "calendars", d.ID)
+	}
 	if d.Type == catalog.JSON {
 		r.ContentType = client.JSON
 	}
-	return c.Do(ctx, r)
+	return r
 }
 
 type jobListCmd struct{}

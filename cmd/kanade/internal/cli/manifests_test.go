@@ -19,7 +19,7 @@ func TestExamplesOfTheManual(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?s)```yaml\n# (\\w+)\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		examples[m[1]] = m[2]
 	}
-	require.Len(t, examples, 3)
+	require.Len(t, examples, 4)
 
 	job, err := catalog.ParseManifest([]byte(examples["job"]), catalog.YAML)
 	require.NoError(t, err)
@@ -29,6 +29,10 @@ func TestExamplesOfTheManual(t *testing.T) {
 	require.NoError(t, schedule.Unsupported())
 	_, err = job.Resolve(schedule.Params)
 	require.NoError(t, err)
+
+	calendar, err := catalog.ParseDayCalendar([]byte(examples["calendar"]), catalog.YAML)
+	require.NoError(t, err)
+	require.Contains(t, schedule.Calendars, calendar.ID)
 
 	path := filepath.Join(t.TempDir(), "plan.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(examples["plan"]), 0o600))

@@ -21,6 +21,14 @@ type scheduleCmd struct {
 	Enable  scheduleEnableCmd  `cmd:"" help:"Let a schedule fire."`
 	Disable scheduleDisableCmd `cmd:"" help:"Keep a schedule, and let it not fire."`
 	Ticks   scheduleTicksCmd   `cmd:"" past:"" help:"Show what became of a schedule's ticks, newest first, and when the next ones are."`
+
+	Status   scheduleStatusCmd   `cmd:"" past:"" help:"Show what a schedule is doing: last tick, next one, what is open and what fails."`
+	Coverage scheduleCoverageCmd `cmd:"" past:"" help:"Show what a schedule has come to on the endpoints of its target."`
+	Preview  schedulePreviewCmd  `cmd:"" past:"" help:"Show when a schedule fires next, and what would hold it back."`
+	Upcoming scheduleUpcomingCmd `cmd:"" past:"" help:"Show what all schedules fire next."`
+	Simulate scheduleSimulateCmd `cmd:"" help:"Show what a document would fire in a span, stored or not."`
+	RunNow   scheduleRunNowCmd   `cmd:"" help:"Run a schedule's job now, with its plan."`
+	Backfill scheduleBackfillCmd `cmd:"" help:"Make up for the times of a span that a schedule did not fire."`
 }
 
 type scheduleCreateCmd struct {
@@ -135,10 +143,7 @@ func (c *scheduleTicksCmd) Run(ctx context.Context, a *app) error {
 }
 
 func dueText(d client.Due) string {
-	text := d.Local
-	if text == "" {
-		text = when(d.At)
-	}
+	text := dueTime(d)
 	if d.Note != "" {
 		text += "  (" + d.Note + ")"
 	}

@@ -112,6 +112,8 @@ type Request struct {
 	// Body with its ContentType; none if ContentType is empty.
 	Body        []byte
 	ContentType string
+	// IfMatch is the entity tag that the document must bear that the request changes; empty: any, or none.
+	IfMatch string
 	// MinSequence is the LOG sequence that a read must have seen; 0 asks for no particular one.
 	MinSequence    uint64
 	IdempotencyKey string
@@ -126,6 +128,8 @@ type Answer struct {
 	Body []byte
 	// Sequence is the LOG sequence that a write made or that a read had seen; 0 when the API did not say.
 	Sequence uint64
+	// ETag is the entity tag of a document; empty where there is none.
+	ETag string
 	// Next is the path and query of the next page of a list; empty on the last one.
 	Next string
 }
@@ -151,7 +155,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	if len(body) > maxAnswer {
 		return Answer{}, fmt.Errorf("%s %s: the answer is over %d MiB; ask for less (--limit)", r.Method, r.Path, maxAnswer>>20)
 	}
-	return Answer{Body: body, Sequence: sequenceOf(res.Header), Next: c.next(res.Header)}, nil
+	return Answer{Body: body, Sequence: sequenceOf(res.Header), ETag: res.Header.Get("ETag"), Next: c.next(res.Header)}, nil
 }
 
 // sequenceOf is what the API says of the log: what a write made, or what a read had seen.
@@ -218,6 +222,9 @@ func (c *Client) setHeaders(h http.Header, r Request, accept string) {
 	}
 	if r.ContentType != "" {
 		h.Set("Content-Type", r.ContentType)
+	}
+	if r.IfMatch != "" {
+		h.Set("If-Match", r.IfMatch)
 	}
 	if r.MinSequence > 0 {
 		h.Set("Kanade-Min-Sequence", strconv.FormatUint(r.MinSequence, 10))

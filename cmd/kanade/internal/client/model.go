@@ -168,6 +168,14 @@ type Freeze struct {
 	TZ     string `json:"tz"`
 }
 
+// Calendar is a row of GET /api/calendars.
+type Calendar struct {
+	ID          string   `json:"id"`
+	Kind        string   `json:"kind"`
+	Days        []string `json:"days"`
+	Description string   `json:"description"`
+}
+
 // Object is a row of GET /api/script-objects.
 type Object struct {
 	Name     string     `json:"name"`
@@ -321,11 +329,95 @@ type Tick struct {
 	Sequence uint64     `json:"sequence"`
 }
 
-// Due is a row of GET /api/schedules/{id}/preview.
+// Due is a row of GET /api/schedules/{id}/preview, or with ScheduleID and JobID of GET /api/schedules/upcoming.
 type Due struct {
+	ScheduleID string `json:"schedule_id"`
+	JobID      string `json:"job_id"`
+	// At is zero where nobody can say when.
 	At    time.Time `json:"at"`
 	Local string    `json:"local"`
-	Note  string    `json:"note"`
+	Zone  string    `json:"zone"`
+	// Outcome is fired or skipped, Reason that of a skip.
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+	// Endpoints counts those of a cadence that are due then; PCs are the first of them.
+	Endpoints int      `json:"endpoints"`
+	PCs       []string `json:"pcs"`
+	Notes     []string `json:"notes"`
+	Note      string   `json:"note"`
+}
+
+// Simulation answers POST /api/schedules/simulate.
+type Simulation struct {
+	ScheduleID string   `json:"schedule_id"`
+	Fired      int      `json:"fired"`
+	Skipped    int      `json:"skipped"`
+	More       bool     `json:"more"`
+	Ticks      []Due    `json:"ticks"`
+	Notes      []string `json:"notes"`
+	// Stored is the difference to the stored schedule of that id; nil where there is none.
+	Stored *struct {
+		Added   []time.Time `json:"added"`
+		Removed []time.Time `json:"removed"`
+	} `json:"stored"`
+}
+
+// ScheduleStatus answers GET /api/schedules/{id}/status.
+type ScheduleStatus struct {
+	ID          string      `json:"id"`
+	JobID       string      `json:"job_id"`
+	When        string      `json:"when"`
+	Zone        string      `json:"zone"`
+	Enabled     bool        `json:"enabled"`
+	HeldBy      string      `json:"held_by"`
+	LastTick    *Tick       `json:"last_tick"`
+	LastFired   *Tick       `json:"last_fired"`
+	Next        *Due        `json:"next"`
+	Open        []Execution `json:"open"`
+	LastSuccess *time.Time  `json:"last_success"`
+	// FailingCount counts all, Failing has the worst of them; an empty id is the whole target.
+	FailingCount int `json:"failing_count"`
+	Failing      []struct {
+		PCID      string     `json:"pc_id"`
+		Failures  int        `json:"failures"`
+		NotBefore *time.Time `json:"not_before"`
+		Succeeded *time.Time `json:"succeeded"`
+	} `json:"failing"`
+}
+
+// Coverage answers GET /api/schedules/{id}/coverage.
+type Coverage struct {
+	ScheduleID string `json:"schedule_id"`
+	// Basis is memory, exec (ExecID), none or agent.
+	Basis     string         `json:"basis"`
+	ExecID    string         `json:"exec_id"`
+	Total     int            `json:"total"`
+	Counts    map[string]int `json:"counts"`
+	Forgotten bool           `json:"forgotten"`
+	PCs       []struct {
+		PCID      string     `json:"pc_id"`
+		State     string     `json:"state"`
+		Reason    string     `json:"reason"`
+		Fired     *time.Time `json:"fired"`
+		Succeeded *time.Time `json:"succeeded"`
+		Failures  int        `json:"failures"`
+		NotBefore *time.Time `json:"not_before"`
+	} `json:"pcs"`
+}
+
+// Backfill answers POST /api/schedules/{id}/backfill.
+type Backfill struct {
+	DryRun    bool `json:"dry_run"`
+	Requested int  `json:"requested"`
+	Known     int  `json:"known"`
+	Held      int  `json:"held"`
+	Ticks     []struct {
+		Nominal time.Time `json:"nominal"`
+		// Outcome is requested, known or held, Reason that of the last.
+		Outcome string `json:"outcome"`
+		Reason  string `json:"reason"`
+		ExecID  string `json:"exec_id"`
+	} `json:"ticks"`
 }
 
 // Act is a row of GET /api/audit.

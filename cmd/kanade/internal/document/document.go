@@ -1,4 +1,4 @@
-// Package document reads job and schedule files as operators keep them: YAML or JSON, alone or by the folder, scripts in
+// Package document reads job, schedule and calendar files as operators keep them: YAML or JSON, alone or by the folder, scripts in
 // files of their own. Everything is checked here before anything is sent, each problem named with its file; what only
 // the API knows (that a schedule's job exists, what is not carried out yet) it says itself.
 package document
@@ -23,6 +23,7 @@ type Kind string
 const (
 	Job      Kind = "job"
 	Schedule Kind = "schedule"
+	Calendar Kind = "calendar"
 )
 
 // Document is a file that passed.
@@ -34,9 +35,11 @@ type Document struct {
 	// Body is what to send: the text of the file, or JSON where a script was put in its place.
 	Body []byte
 	Type catalog.SourceType
+	// Stored is the document as the API would store it, as JSON.
+	Stored []byte
 }
 
-// OtherKindError says that a file holds a document of the other kind.
+// OtherKindError says that a file holds a document of another kind.
 type OtherKindError struct {
 	File string
 	Kind Kind
@@ -47,7 +50,7 @@ func (e *OtherKindError) Error() string {
 }
 
 // Load reads the named files, and of named directories every *.yaml and *.yml by name. Files of a directory that hold
-// the other kind are left out and returned as skipped; a file named by itself is an error. The error joins what is wrong
+// another kind are left out and returned as skipped; a file named by itself is an error. The error joins what is wrong
 // with every file; documents are returned only without one.
 func Load(kind Kind, paths []string) (docs []Document, skipped []string, err error) {
 	var errs []error
@@ -121,12 +124,20 @@ func Parse(kind Kind, file string, text []byte, readFile func(name string) ([]by
 		return Document{}, &OtherKindError{File: file, Kind: k}
 	}
 	var err error
-	if kind == Job {
+	switch kind {
+	case Job:
 		err = doc.job(readFile)
-	} else {
+	case Schedule:
 		var s *catalog.Schedule
 		if s, err = catalog.ParseSchedule(text, doc.Type); err == nil {
 			doc.ID = s.ID
+			doc.Stored, err = s.Document()
+		}
+	case Calendar:
+		var c *catalog.DayCalendar
+		if c, err = catalog.ParseDayCalendar(text, doc.Type); err == nil {
+			doc.ID = c.ID
+			doc.Stored, err = c.Document()
 		}
 	}
 	if err != nil {
@@ -141,14 +152,16 @@ func (d *Document) job(readFile func(name string) ([]byte, error)) error {
 		return err
 	}
 	d.ID = m.ID
-	if m.Execute.ScriptFile == nil {
-		return nil
+	inlined := m.Execute.ScriptFile != nil
+	if inlined {
+		if err := m.Inline(readFile); err != nil {
+			return err
+		}
 	}
-	if err := m.Inline(readFile); err != nil {
-		return err
+	d.Stored, err = m.Document()
+	if inlined {
+		d.Type, d.Body = catalog.JSON, d.Stored
 	}
-	d.Type = catalog.JSON
-	d.Body, err = m.Document()
 	return err
 }
 
@@ -161,7 +174,10 @@ func kindOf(text []byte) Kind {
 	_, execute := root["execute"]
 	_, when := root["when"]
 	_, jobID := root["job_id"]
+	_, days := root["days"]
 	switch {
+	case days && !execute && !when && !jobID:
+		return Calendar
 	case execute && !when && !jobID:
 		return Job
 	case !execute && (when || jobID):

@@ -32,6 +32,8 @@ func TestLoadSendsTheTextAsItIs(t *testing.T) {
 	docs, skipped, err := document.Load(document.Job, []string{filepath.Join(dir, "a.yaml")})
 	require.NoError(t, err)
 	require.Empty(t, skipped)
+	require.JSONEq(t, `"a"`, string(docs[0].Stored[len(`{"id":`):len(`{"id":"a"`)]))
+	docs[0].Stored = nil
 	require.Equal(t, []document.Document{
 		{File: filepath.Join(dir, "a.yaml"), Kind: document.Job, ID: "a", Body: []byte(job), Type: catalog.YAML},
 	}, docs)

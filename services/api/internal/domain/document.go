@@ -2,7 +2,7 @@ package domain
 
 import "kanade/libs/events"
 
-// Current is a job's or schedule's document as the log has it.
+// Current is a job's, schedule's or calendar's document as the log has it.
 type Current[P events.Payload] struct {
 	// Saved is the fact that stored the document; nil when there is none, or none any more.
 	Saved *P
@@ -12,10 +12,11 @@ type Current[P events.Payload] struct {
 	Last uint64
 }
 
-// Job and Schedule are the two kinds of documents.
+// Job, Schedule and Calendar are the kinds of documents.
 type (
 	Job      = Current[events.JobSaved]
 	Schedule = Current[events.ScheduleSaved]
+	Calendar = Current[events.CalendarSaved]
 )
 
 // same tells whether a save would store what is stored already: the same document from the same text.

@@ -16,6 +16,10 @@ type ExecRequest struct {
 	// ExecID is drawn, or derived from caller, route and key.
 	ExecID, JobID string
 	Plan          *catalog.Plan
+	// ScheduleID is the schedule in whose place an operator asks; empty otherwise. Nominal is the tick that is made up for; nil:
+	// none.
+	ScheduleID string
+	Nominal    *time.Time
 	// RetryOf is the exec whose endpoints are tried again; empty otherwise.
 	RetryOf string
 	// Reason is what the operator gave for it.
@@ -56,6 +60,7 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 	e := events.ExecRequested{
 		ExecID: r.ExecID, JobID: r.JobID, Version: job.Saved.Version, JobSequence: job.Seq, JobHash: job.Saved.Hash,
 		Script: script, Plan: plan, DeadlineAt: r.Plan.DeadlineAt, Retry: r.Plan.Retry.Resolve(), RetryOf: r.RetryOf, Reason: r.Reason, Origin: r.Origin,
+		ScheduleID: r.ScheduleID, Nominal: r.Nominal,
 	}
 	if n, named := CountNames(r.Plan); named {
 		e.TargetCount = &n
@@ -69,8 +74,13 @@ func RequestExec(job Job, r ExecRequest) (events.ExecRequested, error) {
 // RepeatExec checks that a request may be answered with the exec that its Idempotency-Key, or its own choice of an id,
 // met.
 func RepeatExec(met events.ExecRequested, r ExecRequest) error {
-	if r.Key != "" && met.IdempotencyKey == r.Key && met.JobID == r.JobID && met.RetryOf == r.RetryOf && met.RequestHash == r.BodyHash {
+	same := met.JobID == r.JobID || r.ScheduleID != "" // whose job may have become another one meanwhile
+	if r.Key != "" && met.IdempotencyKey == r.Key && same && met.RetryOf == r.RetryOf && met.RequestHash == r.BodyHash &&
+		met.ScheduleID == r.ScheduleID {
 		return nil
+	}
+	if r.Nominal != nil && met.Nominal != nil && met.ScheduleID == r.ScheduleID && met.Nominal.Equal(*r.Nominal) {
+		return nil // the tick has been fired, or made up for, meanwhile
 	}
 	if r.Key == "" {
 		return Refuse(Conflict, "execution '%s' is there already: take another id, or none", r.ExecID)

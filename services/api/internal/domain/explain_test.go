@@ -299,6 +299,18 @@ func stringConstants(t *testing.T, path, prefix string) []string {
 	return values
 }
 
+// Who asked stands in the first sentence: the schedule at its tick, or an operator in its place.
+func TestExplainWhoAskedForSchedules(t *testing.T) {
+	nominal := dawn.Add(-time.Minute)
+	tick := request
+	tick.ScheduleID, tick.Nominal = "nightly", &nominal
+	c := caseOf(tick)
+	c.Facts[0].Actor = "schedule:nightly"
+	require.Equal(t, "Schedule nightly asked for job hello 1.0.0 to be run at its tick of 2026-11-23 02:29:00 UTC.", domain.Explain(c).Steps[0].Text)
+	tick.Nominal = nil
+	require.Equal(t, "user:op asked for job hello 1.0.0 to be run as schedule nightly runs it.", domain.Explain(caseOf(tick)).Steps[0].Text)
+}
+
 func TestExplainSteps(t *testing.T) {
 	nominal := dawn.Add(-time.Minute)
 	tick := request
@@ -315,7 +327,7 @@ func TestExplainSteps(t *testing.T) {
 		told = append(told, fmt.Sprintf("%d %s %s", s.Sequence, s.Fact, s.Text))
 	}
 	require.Equal(t, []string{
-		"1 exec.requested.v1 Schedule nightly asked for job hello 1.0.0 to be run at its tick of 2026-11-23 02:29:00 UTC. It tries endpoints of exec w again.",
+		"1 exec.requested.v1 user:op asked for job hello 1.0.0 to be run as schedule nightly runs it, in the place of its tick of 2026-11-23 02:29:00 UTC. It tries endpoints of exec w again.",
 		"2 exec.planned.v1 The plan has the endpoint in wave 1 (10%) and waits for it.",
 		"5 exec.paused.v1 user:op paused the exec: no further wave goes out.",
 		"6 exec.resumed.v1 user:op resumed the exec (back).",

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -31,12 +32,18 @@ func SaveSchedule(
 	if err := s.Unsupported(); err != nil {
 		return nil, RefuseDocument(err)
 	}
+	if slices.Contains(reservedScheduleIDs(), s.ID) {
+		return nil, RefuseField(Invalid, "id", "'%s' is a word of the API's paths; take another id", s.ID)
+	}
 	saved, err := scheduleSaved(s, source, t)
 	if err != nil || cur.Saved != nil && same(cur.Saved.DocumentRevision, saved.DocumentRevision) {
 		return nil, err
 	}
 	return saved, nil
 }
+
+// reservedScheduleIDs are what stands beside ids under /api/schedules/.
+func reservedScheduleIDs() []string { return []string{"upcoming", "simulate"} }
 
 func scheduleSaved(s *catalog.Schedule, source string, t catalog.SourceType) (*events.ScheduleSaved, error) {
 	doc, err := s.Document()

@@ -25,7 +25,14 @@ func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (s *story) sayRequest(f ExecFact, p events.ExecRequested) string {
 	text := fmt.Sprintf("%s asked for job %s %s to be run.", f.Actor, p.JobID, p.Version)
-	if p.ScheduleID != "" && p.Nominal != nil {
+	switch {
+	case p.ScheduleID != "" && f.Actor.Kind() == "user":
+		text = fmt.Sprintf("%s asked for job %s %s to be run as schedule %s runs it", f.Actor, p.JobID, p.Version, p.ScheduleID)
+		if p.Nominal != nil {
+			text += ", in the place of its tick of " + moment(*p.Nominal)
+		}
+		text += "."
+	case p.ScheduleID != "" && p.Nominal != nil:
 		text = fmt.Sprintf("Schedule %s asked for job %s %s to be run at its tick of %s.", p.ScheduleID, p.JobID, p.Version, moment(*p.Nominal))
 	}
 	if p.RetryOf != "" {

@@ -10,7 +10,7 @@ import (
 	"kanade/services/api/internal/domain"
 )
 
-// SaveSchedule stores a schedule whose job exists.
+// SaveSchedule stores a schedule whose job and calendars exist.
 func (j *Journal) SaveSchedule(
 	ctx context.Context, c Caller, s *catalog.Schedule, text string, t catalog.SourceType,
 ) (uint64, error) {
@@ -20,10 +20,13 @@ func (j *Journal) SaveSchedule(
 			return nil, err
 		}
 		saved, err := domain.SaveSchedule(cur, s, job, text, t, c.Match)
-		if saved == nil {
+		if err == nil {
+			err = j.checkCalendars(ctx, s)
+		}
+		if saved == nil || err != nil {
 			return nil, err
 		}
-		return *saved, err
+		return *saved, nil
 	})
 }
 

@@ -124,7 +124,7 @@ func (s *server) deleteJob(w http.ResponseWriter, r *http.Request, route string)
 		return err
 	}
 	seq, err := s.journal.DeleteJob(r.Context(), c, id, func(ctx context.Context, sequence uint64) ([]string, error) {
-		return s.namedBy(ctx, id, sequence)
+		return s.schedulesWith(ctx, sequence, func(x readmodel.Schedule) bool { return x.JobID == id })
 	})
 	if err != nil {
 		return err
@@ -134,8 +134,8 @@ func (s *server) deleteJob(w http.ResponseWriter, r *http.Request, route string)
 	return nil
 }
 
-// namedBy lists the schedules that name a job, as of at least a sequence.
-func (s *server) namedBy(ctx context.Context, jobID string, sequence uint64) ([]string, error) {
+// schedulesWith lists the schedules of which something is true, as of at least a sequence.
+func (s *server) schedulesWith(ctx context.Context, sequence uint64, is func(readmodel.Schedule) bool) ([]string, error) {
 	if err := s.appliedTo(ctx, sequence); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (s *server) namedBy(ctx context.Context, jobID string, sequence uint64) ([]
 	}
 	var names []string
 	for i := range rows {
-		if rows[i].JobID == jobID {
+		if is(rows[i]) {
 			names = append(names, rows[i].ID)
 		}
 	}

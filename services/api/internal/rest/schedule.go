@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
 	"kanade/libs/catalog"
-	"kanade/libs/events"
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
 )
@@ -201,72 +199,9 @@ func (s *server) listTicks(w http.ResponseWriter, r *http.Request, _ string) err
 			return err
 		}
 	}
-	type tick struct {
-		Nominal  instant            `json:"nominal"`
-		To       instant            `json:"to"`
-		Count    int                `json:"count"`
-		Outcome  events.TickOutcome `json:"outcome"`
-		Reason   string             `json:"reason,omitempty"`
-		ExecID   string             `json:"exec_id,omitempty"`
-		At       instant            `json:"at"`
-		Sequence uint64             `json:"sequence"`
-	}
 	answer := make([]tick, len(rows))
 	for i, t := range rows {
-		answer[i] = tick{instant(t.From), instant(t.To), t.Count, t.Outcome, t.Reason, t.ExecID, instant(t.At), t.Sequence}
+		answer[i] = tickOf(t)
 	}
 	return writeList(w, r, answer, next)
-}
-
-// Bounds of a preview.
-const (
-	defaultPreview = 5
-	maxPreview     = 1000
-)
-
-// previewSchedule answers the next due times of a calendar or cron form; an interval has none, as it counts from what
-// its endpoints did.
-func (s *server) previewSchedule(w http.ResponseWriter, r *http.Request, _ string) error {
-	q := queryOf(r)
-	count := min(q.number("count", defaultPreview), maxPreview)
-	if q.err != nil {
-		return q.err
-	}
-	row, err := s.schedule(r)
-	if err != nil {
-		return err
-	}
-	doc, err := catalog.ParseScheduleDocument([]byte(row.Document))
-	if err != nil {
-		return err
-	}
-	local, set, err := s.journal.Zone(r.Context())
-	if err != nil {
-		return err
-	}
-	zone, err := doc.Location(local)
-	if err != nil {
-		return err
-	}
-	type due struct {
-		At    instant `json:"at"`
-		Local string  `json:"local"`
-		Note  string  `json:"note,omitempty"`
-	}
-	note := ""
-	switch {
-	case !doc.Enabled:
-		note = "the schedule is disabled"
-	case doc.TZ == "local" && !set:
-		note = "the installation has no zone yet; this is UTC"
-	}
-	answer, at := []due{}, s.now(r.Context())
-	for range count {
-		next, ok := doc.Next(at, local)
-		if !ok {
-			break
-		}
-		answer, at = append(answer, due{instant(next), next.In(zone).Format(time.RFC3339), note}), next
-	}
-	return writeJSON(w, answer)
 }

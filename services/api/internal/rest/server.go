@@ -102,6 +102,9 @@ func (s *server) routes() []route {
 		{"/api/scripts/{cmd_id}/unrevoke", methods{post: reasonedAct("cmd_id", s.journal.UnrevokeScript)}},
 		{"/api/script-objects", methods{get: present(s.listObjects)}},
 		{"/api/script-objects/{name}/{version}", methods{get: present(s.getObject), post: s.postObject, del: s.deleteObject}},
+		{"/api/calendars", methods{get: read((*server).listCalendars)}},
+		{"/api/calendars/{id}", methods{get: read((*server).getCalendar), put: s.putCalendar, del: s.deleteCalendar}},
+		{"/api/calendars/{id}/yaml", methods{get: read((*server).getCalendarYAML)}},
 		{"/api/freeze", methods{get: read((*server).getFreeze), put: s.putFreeze, del: s.deleteFreeze}},
 
 		{"/api/exec/{job_id}", methods{post: s.postExec}},
@@ -125,12 +128,19 @@ func (s *server) routes() []route {
 		{"/api/results/{result_id}/output/{stream}", methods{get: read((*server).getOutput)}},
 
 		{"/api/schedules", methods{get: read((*server).listSchedules), post: s.postSchedule}},
+		{"/api/schedules/upcoming", methods{get: read((*server).listUpcoming)}},
+		{"/api/schedules/simulate", methods{post: read((*server).simulateDocument)}},
 		{"/api/schedules/{id}", methods{get: read((*server).getSchedule), del: s.deleteSchedule}},
 		{"/api/schedules/{id}/yaml", methods{get: read((*server).getScheduleYAML)}},
 		{"/api/schedules/{id}/enable", methods{post: s.enableSchedule}},
 		{"/api/schedules/{id}/disable", methods{post: s.disableSchedule}},
 		{"/api/schedules/{id}/ticks", methods{get: read((*server).listTicks)}},
 		{"/api/schedules/{id}/preview", methods{get: read((*server).previewSchedule)}},
+		{"/api/schedules/{id}/simulate", methods{post: read((*server).simulateSchedule)}},
+		{"/api/schedules/{id}/status", methods{get: read((*server).getScheduleStatus)}},
+		{"/api/schedules/{id}/coverage", methods{get: read((*server).getCoverage)}},
+		{"/api/schedules/{id}/run-now", methods{post: s.runScheduleNow}},
+		{"/api/schedules/{id}/backfill", methods{post: s.backfillSchedule}},
 
 		{"/api/audit", methods{get: read((*server).listAudit)}},
 

@@ -55,11 +55,6 @@ func (f *Freeze) Open(minute time.Time, local *time.Location) (time.Time, bool) 
 
 // bounds are the freeze's; a zero one is open. False when something in it can't be read.
 func (f *Freeze) bounds(local *time.Location) (from, until time.Time, ok bool) {
-	zone, err := catalog.Zone(f.Saved.TZ, local)
-	if err != nil {
-		return from, until, false
-	}
-	from, fromErr := catalog.Bound(f.Saved.From, zone)
-	until, untilErr := catalog.Bound(f.Saved.Until, zone)
-	return from, until, fromErr == nil && untilErr == nil
+	saved := catalog.Freeze{From: f.Saved.From, Until: f.Saved.Until, TZ: catalog.FreezeZone(f.Saved.TZ)}
+	return saved.Span(local)
 }

@@ -1,7 +1,6 @@
 package domain
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -134,18 +133,5 @@ func Member(t catalog.Target, e *Endpoint) bool {
 // dueAt is when an endpoint is due again; ok is false while it has an open run, and when it has done what was asked for. The
 // zero time is "at once". jobs are the versions of jobs by id.
 func (x interval) dueAt(p events.Progress, jobs map[string]string) (time.Time, bool) {
-	switch {
-	case p.ExecID != "":
-		return time.Time{}, false
-	case p.NotBefore != nil:
-		return *p.NotBefore, true
-	case p.Succeeded == nil:
-		return time.Time{}, true
-	case x.every > 0:
-		return p.Succeeded.Add(x.every), true
-	case x.perVersion:
-		return time.Time{}, p.Version != cmp.Or(jobs[x.spec.JobID], p.Version)
-	default:
-		return time.Time{}, false
-	}
+	return x.spec.DueAgain(p, jobs[x.spec.JobID])
 }

@@ -45,7 +45,7 @@ func (h *interval) fire(minute time.Time, pcs ...string) string {
 	h.t.Helper()
 	plan, err := (&catalog.Plan{Target: catalog.Target{PCs: pcs}}).Document()
 	require.NoError(h.t, err)
-	req := events.ExecRequested{ExecID: domain.FireID("s", minute), Version: h.version, Plan: plan, ScheduleID: "s", Nominal: &minute}
+	req := events.ExecRequested{ExecID: events.FireID("s", minute), Version: h.version, Plan: plan, ScheduleID: "s", Nominal: &minute}
 	h.now = minute
 	h.add(events.ScheduleTicked{ID: "s", Outcome: events.TickFired, From: minute, To: minute, Count: 1, Exec: &req})
 	h.add(req, events.ExecPlanned{ExecID: req.ExecID, Waves: []events.PlannedWave{{Expected: pcs}}}, events.WaveDispatched{ExecID: req.ExecID})
@@ -416,4 +416,30 @@ func TestDeadline(t *testing.T) {
 	require.NoError(t, err)
 	late := domain.Tick{Outcome: events.TickCaughtUp, To: at}
 	require.Equal(t, at.Add(3*time.Hour), domain.Deadline(s, late, at.Add(150*time.Minute), time.UTC, keep), "one that is late can still start")
+}
+
+// What an operator runs in the place of a schedule is none of its fires: it remembers nothing of it.
+func TestExecByHandLeavesProgressAlone(t *testing.T) {
+	h := newInterval(t, "a")
+	first := start.Add(5 * time.Minute)
+	h.hear(first, "a")
+	exec := h.fire(first, "a")
+	before := h.schedule().Progress["a"]
+	require.Equal(t, exec, before.ExecID)
+
+	plan, err := (&catalog.Plan{Target: catalog.Target{PCs: []string{"a"}}}).Document()
+	require.NoError(t, err)
+	h.add(
+		events.ExecRequested{ExecID: "by-hand", Plan: plan, ScheduleID: "s"},
+		events.ExecPlanned{ExecID: "by-hand", Waves: []events.PlannedWave{{Expected: []string{"a"}}}}, events.WaveDispatched{ExecID: "by-hand"},
+	)
+	h.add(events.RunStarted{Run: events.Run{PCID: "a", ExecID: "by-hand", ResultID: "r"}})
+	require.True(t, h.state.Present(h.schedule(), first).Busy, "overlap asks for whatever runs")
+	h.finish("by-hand", "a", events.StateFailed)
+	require.Equal(t, before, h.schedule().Progress["a"])
+	require.Empty(t, h.schedule().Pending)
+
+	h.finish(exec, "a", events.StateSucceeded)
+	require.Equal(t, first, *h.schedule().Pending["a"].Succeeded)
+	require.Zero(t, h.schedule().Pending["a"].Failures)
 }

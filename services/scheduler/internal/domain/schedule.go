@@ -75,9 +75,6 @@ type interval struct {
 	*Version
 	// whole: the target fires as one (per_target).
 	whole bool
-	// every is the time from a success to the next fire; 0: there is none, or with perVersion none of the same version.
-	every      time.Duration
-	perVersion bool
 }
 
 // interval is how the current version fires; false when it has due times, is disabled, or is the agents' own.
@@ -86,28 +83,18 @@ func (s *Schedule) interval() (interval, bool) {
 	if v == nil || v.spec == nil || !v.spec.Enabled || v.spec.RunsOn == catalog.Agent {
 		return interval{}, false
 	}
-	x := interval{Version: v, whole: v.spec.When.PerTarget != nil}
-	c := v.spec.When.PerPC
-	if x.whole {
-		c = v.spec.When.PerTarget
-	}
-	if c == nil {
+	c := v.spec.Cadence()
+	switch {
+	case c == nil:
 		return interval{}, false
-	}
-	switch c.Word {
-	case catalog.Once:
-	case catalog.OncePerVersion:
-		x.perVersion = true
-	case "":
-		every, ok := v.spec.Every()
-		if !ok || every <= 0 {
+	case c.Word == "":
+		if every, ok := v.spec.Every(); !ok || every <= 0 {
 			return interval{}, false
 		}
-		x.every = every
-	default:
+	case c.Word != catalog.Once && c.Word != catalog.OncePerVersion:
 		return interval{}, false
 	}
-	return x, true
+	return interval{v, v.spec.When.PerTarget != nil}, true
 }
 
 // open counts the endpoints that have an open run by the schedule.

@@ -237,15 +237,10 @@ func Request(t Tick, scheduleID string, job events.JobSaved, jobSeq uint64, scri
 	}
 	nominal := t.To
 	return events.ExecRequested{
-		ExecID: FireID(scheduleID, nominal), JobID: job.ID, Version: job.Version, JobSequence: jobSeq, JobHash: job.Hash,
+		ExecID: events.FireID(scheduleID, nominal), JobID: job.ID, Version: job.Version, JobSequence: jobSeq, JobHash: job.Hash,
 		Script: script, Plan: document, ScheduleID: scheduleID, Nominal: &nominal, DeadlineAt: &deadline,
 		Retry: t.Version.spec.RetryPolicy().Resolve(),
 	}, nil
-}
-
-// FireID is the exec of a nominal tick: the same whoever fires it, and however often.
-func FireID(scheduleID string, nominal time.Time) string {
-	return events.DeriveID(scheduleID, "fire", nominal.UTC().Format(time.RFC3339Nano))
 }
 
 func later(a, b time.Time) time.Time {

@@ -395,7 +395,7 @@ func TestTicksInPortions(t *testing.T) {
 
 func TestFireID(t *testing.T) {
 	at := clock(t, "2026-03-28 02:00:00")
-	require.Equal(t, domain.FireID("s", at), domain.FireID("s", at.In(time.FixedZone("x", 3600))))
-	require.NotEqual(t, domain.FireID("s", at), domain.FireID("s", at.Add(1)))
-	require.NotEqual(t, domain.FireID("s", at), domain.FireID("s2", at))
+	require.Equal(t, events.FireID("s", at), events.FireID("s", at.In(time.FixedZone("x", 3600))))
+	require.NotEqual(t, events.FireID("s", at), events.FireID("s", at.Add(1)))
+	require.NotEqual(t, events.FireID("s", at), events.FireID("s2", at))
 }

@@ -149,7 +149,9 @@ func (k *Keeper) keep(ctx context.Context) error {
 	r := &run{Keeper: k, due: domain.DueAt(k.retain, last.Time), deleted: map[string]int{}}
 	k.fold.Read(func(s *domain.State) { r.late = maps.Clone(s.Late) })
 	var errs []error
-	for _, step := range []func(context.Context) error{r.execs, r.reducedExecs, r.ticks, r.documents, r.records, r.progress} {
+	// Progress before documents: a deletion that has left the log no longer says that what a schedule remembered before it is
+	// nothing that another one of the same id remembers.
+	for _, step := range []func(context.Context) error{r.execs, r.reducedExecs, r.ticks, r.progress, r.documents, r.records} {
 		if err := step(ctx); err != nil {
 			errs = append(errs, err)
 		}
