@@ -101,6 +101,7 @@ func (m *machines) live() (restarts int) {
 	settle(time.Second)
 	m.write(http.MethodPost, "/api/jobs", "id: other\nversion: \"2\"\nexecute: {shell: sh, timeout: 60s, script: play}\n", "Content-Type", "application/yaml")
 	m.write(http.MethodPost, "/api/schedules", `{"id":"often","job_id":"other","when":{"cron":"*/2 * * * *"},"target":{"groups":["g0"]}}`)
+	m.write(http.MethodPut, "/api/calendars/holidays", `{"id":"holidays","days":["2000-12-25"]}`)
 	m.write(http.MethodPost, "/api/schedules", `{"id":"never","job_id":"job","enabled":false,"when":{"calendar":{"at":"02:30"}},"target":{"all":true}}`)
 	settle(9 * time.Minute)
 	m.write(http.MethodPut, "/api/freeze", `{"reason":"a look at it"}`)
@@ -200,7 +201,7 @@ func (m *machines) compare(templates []string) {
 	}
 	require.Equal(m.t, len(pcs)-1, heard, "what PRESENCE says")
 	items := map[string][]string{
-		"{exec_id}": execs[:min(12, len(execs))], "{result_id}": results[:min(12, len(results))], "{job}": jobs, "{schedule}": schedules,
+		"{exec_id}": execs[:min(12, len(execs))], "{result_id}": results[:min(12, len(results))], "{job}": jobs, "{schedule}": schedules, "{calendar}": {"holidays"},
 		"{stream}": {"stdout", "stderr"}, "{pc_id}": pcs,
 	}
 	queries := map[string][]string{
@@ -209,7 +210,7 @@ func (m *machines) compare(templates []string) {
 	}
 	for _, template := range templates {
 		named := template
-		for of, kind := range map[string]string{"/api/jobs/": "{job}", "/api/schedules/": "{schedule}"} {
+		for of, kind := range map[string]string{"/api/jobs/": "{job}", "/api/schedules/": "{schedule}", "/api/calendars/": "{calendar}"} {
 			if strings.HasPrefix(template, of) {
 				named = strings.Replace(template, "{id}", kind, 1)
 			}

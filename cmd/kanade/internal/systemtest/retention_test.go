@@ -152,8 +152,12 @@ func (y *year) operate() {
 		{4, func() {
 			y.write(http.MethodPut, "/api/agents/"+yearPC(y.r.IntN(yearPCs))+"/groups", fmt.Sprintf(`{"groups":["g%d"]}`, y.r.IntN(3)))
 		}},
-		{6, func() { y.write(http.MethodPost, "/api/scripts/job-1/"+[]string{"revoke", "unrevoke"}[y.r.IntN(2)], "") }},
-		{9, func() { y.write(http.MethodPut, "/api/freeze", `{"until":"2040-01-01","reason":"`+strconv.Itoa(y.night_)+`"}`) }},
+		{6, func() {
+			y.write(http.MethodPost, "/api/scripts/job-1/"+[]string{"revoke", "unrevoke"}[y.r.IntN(2)], "")
+		}},
+		{9, func() {
+			y.write(http.MethodPut, "/api/freeze", `{"until":"2040-01-01","reason":"`+strconv.Itoa(y.night_)+`"}`)
+		}},
 		{9, func() { _, _, _ = y.try(http.MethodDelete, "/api/freeze", "") }},
 		{9, func() {
 			y.write(http.MethodPost, "/api/schedules", fmt.Sprintf(`{"id":"nightly","job_id":"job","when":{"calendar":{"at":"00:0%d"}},"target":{"pcs":["pc-0","pc-1"]},"tz":"utc"}`, 1+y.r.IntN(5)))
@@ -234,7 +238,7 @@ func (y *year) say() {
 	slices.SortStableFunc(y.later, func(a, b saying) int { return a.at.Compare(b.at) })
 	for len(y.later) > 0 && y.later[0].at.Before(time.Now()) {
 		e, err := events.New(y.later[0].fact, events.Meta{
-			ID: events.DeriveID(y.later[0].fact.AggregateID(), y.later[0].at.String(), y.later[0].fact.EventType(), strconv.Itoa(len(y.later))),
+			ID:     events.DeriveID(y.later[0].fact.AggregateID(), y.later[0].at.String(), y.later[0].fact.EventType(), strconv.Itoa(len(y.later))),
 			Source: "/kanade/agent", Time: time.Now(), Actor: "agent:pc",
 		})
 		require.NoError(y.t, err)
