@@ -31,8 +31,11 @@ type State struct {
 	// ZoneSeq is the last sequence of the installation's aggregate.
 	ZoneSeq uint64 `json:"zone_seq,omitempty"`
 
-	local     *time.Location // of Zone
+	local     *time.Location            // of Zone
+	zones     map[string]*time.Location // of schedules, by name
 	calendars map[string]*catalog.DayCalendar
+	// fired are the execs of each schedule, by both ids: there may be as many execs as schedules, and a tick asks for its own.
+	fired map[string]map[string]*Exec
 
 	// Touched names what may have a next step since the last look: execs to close, schedules to arm or to progress.
 	Touched Touched `json:"-"`
@@ -47,7 +50,7 @@ type Touched struct {
 
 // New is the state before the first fact.
 func New() *State {
-	s := &State{Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, local: time.UTC}
+	s := &State{Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, local: time.UTC, zones: map[string]*time.Location{}, fired: map[string]map[string]*Exec{}}
 	s.TouchAll()
 	return s
 }
@@ -76,10 +79,15 @@ func (s *State) setZone(name string) {
 // Present is what ticks of a schedule are decided on at an instant.
 func (s *State) Present(x *Schedule, now time.Time) Present {
 	p := Present{Now: now, Gates: catalog.Gates{Local: s.local, Calendars: s.calendars}, Freeze: s.Freeze}
-	for _, e := range s.Execs {
-		if e.ScheduleID == x.ID {
-			p.Busy = p.Busy || e.Busy()
-			p.Open += e.open()
+	for _, e := range s.fired[x.ID] {
+		p.Busy = p.Busy || e.Busy()
+		p.Open += e.open()
+	}
+	if v := x.Current(); v != nil && v.spec != nil && v.spec.Constraints != nil && v.spec.Constraints.MaxConcurrent != nil {
+		for _, e := range s.Fleet {
+			if Member(v.spec.Target, e) {
+				p.Reach++
+			}
 		}
 	}
 	return p
@@ -88,8 +96,8 @@ func (s *State) Present(x *Schedule, now time.Time) Present {
 // BusyExecs are the ids of the execs of a schedule that still run somewhere, sorted.
 func (s *State) BusyExecs(scheduleID string) []string {
 	var busy []string
-	for id, x := range s.Execs {
-		if x.ScheduleID == scheduleID && x.Busy() {
+	for id, x := range s.fired[scheduleID] {
+		if x.Busy() {
 			busy = append(busy, id)
 		}
 	}
@@ -136,9 +144,12 @@ func Load(saved []byte) (*State, error) {
 	for id, doc := range s.Calendars {
 		s.setCalendar(id, doc)
 	}
+	for _, x := range s.Execs {
+		s.enlist(x)
+	}
 	for _, x := range s.Schedules {
 		for i := range x.Versions {
-			x.Versions[i].parse()
+			x.Versions[i].parse(s.zones)
 		}
 	}
 	s.TouchAll()
@@ -247,7 +258,7 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 		s.Freeze.Clear()
 		s.touchIntervals()
 	case events.ScheduleSaved:
-		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local())
+		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local(), s.zones)
 	case events.ScheduleDeleted:
 		s.schedule(p.ID, seq).remove(at, s.Local())
 	case events.ScheduleTicked:
@@ -307,6 +318,7 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	switch p := p.(type) {
 	case events.ExecRequested:
 		x.request(p)
+		s.enlist(x)
 	case events.ExecPlanned:
 		x.plan(p, seq, at)
 		for _, skipped := range p.Skipped {
@@ -345,10 +357,28 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		}
 		s.settleWhole(x, p.Totals, at)
 		delete(s.Execs, id)
+		s.strike(x)
 	default:
 		return fmt.Errorf("apply %s of exec %s: no such fact", p.EventType(), id)
 	}
 	return nil
+}
+
+// enlist counts an exec among those of its schedule, strike does not any more.
+func (s *State) enlist(x *Exec) {
+	if x.ScheduleID == "" {
+		return
+	}
+	if s.fired[x.ScheduleID] == nil {
+		s.fired[x.ScheduleID] = map[string]*Exec{}
+	}
+	s.fired[x.ScheduleID][x.ID] = x
+}
+
+func (s *State) strike(x *Exec) {
+	if delete(s.fired[x.ScheduleID], x.ID); len(s.fired[x.ScheduleID]) == 0 {
+		delete(s.fired, x.ScheduleID)
+	}
 }
 
 func (s *State) stop(x *Exec, outcome events.Outcome, reason string, seq uint64, at time.Time) {
