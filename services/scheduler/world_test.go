@@ -59,8 +59,13 @@ func (w *world) run(d scheduler.Deps) (stop func()) {
 // start is run without waiting.
 func (w *world) start(d scheduler.Deps) (stop func(), ready <-chan struct{}) {
 	w.t.Helper()
+	return w.startOn(bustest.Dial(w.t, w.broker), d)
+}
+
+// startOn is start on a connection, which stop closes.
+func (w *world) startOn(b *bus.Bus, d scheduler.Deps) (stop func(), ready <-chan struct{}) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	b := bustest.Dial(w.t, w.broker)
 	running, ended := make(chan struct{}), make(chan error, 1)
 	d.Bus, d.Logger, d.Ready = b, bustest.Logger(w.t), func() { close(running) }
 	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: 3, Limits: w.limits}, d) }()
@@ -237,6 +242,8 @@ type agent struct {
 
 	mu   sync.Mutex
 	runs map[string]int // by request id
+	// execs counts the runs of each exec.
+	execs map[string]int
 }
 
 type answer struct {
@@ -260,7 +267,7 @@ func silent(events.Run) []answer { return nil }
 // agent starts an endpoint that hears its own subject, all and its groups.
 func (w *world) agent(id string, answers func(events.Run) []answer, groups ...string) *agent {
 	w.t.Helper()
-	a := &agent{w: w, id: id, groups: groups, answer: answers, runs: map[string]int{}}
+	a := &agent{w: w, id: id, groups: groups, answer: answers, runs: map[string]int{}, execs: map[string]int{}}
 	if answers == nil {
 		a.answer = succeed
 	}
@@ -308,6 +315,9 @@ func (a *agent) command(ctx context.Context, data []byte) {
 	a.mu.Lock()
 	a.runs[c.RequestID]++
 	again := a.runs[c.RequestID] > 1
+	if !again {
+		a.execs[c.ExecID]++
+	}
 	a.mu.Unlock()
 	if again {
 		return

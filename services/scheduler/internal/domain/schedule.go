@@ -24,9 +24,10 @@ type Version struct {
 // Spec is the parsed document; nil when it can't be read.
 func (v *Version) Spec() *catalog.Schedule { return v.spec }
 
-// parse reads the document, so that whoever only looks changes nothing.
-func (v *Version) parse() {
+// parse reads the document, so that whoever only looks changes nothing. The zones of all schedules are shared.
+func (v *Version) parse(zones map[string]*time.Location) {
 	if spec, err := catalog.ParseScheduleDocument(v.Document); err == nil {
+		spec.Remember(zones)
 		v.spec = spec
 	}
 }
@@ -120,10 +121,16 @@ func (s *Schedule) Look(fleet Fleet, jobs map[string]string, p Present) (at time
 		at, version, ok = minute, s.Current().Seq, true
 	}
 	generation = fmt.Sprintf("%d-%d", version, at.UnixNano())
-	if ok && !at.After(p.Now) && s.queues() {
+	if ok && !at.After(p.Now) && s.queued() {
 		generation += fmt.Sprintf("-%d", p.Now.Unix()) // its own timer has come and gone before its turn
 	}
 	return at, generation, ok
+}
+
+// queued reports whether a tick that is not in the ledger yet may have waited for its turn, also one of a version that has
+// been replaced or deleted since.
+func (s *Schedule) queued() bool {
+	return slices.ContainsFunc(s.Versions, func(v Version) bool { return v.spec != nil && v.spec.OverlapPolicy() == catalog.OverlapQueue })
 }
 
 func (s *Schedule) queues() bool {
@@ -132,12 +139,12 @@ func (s *Schedule) queues() bool {
 }
 
 // save begins a version.
-func (s *Schedule) save(v Version, local *time.Location) {
+func (s *Schedule) save(v Version, local *time.Location, zones map[string]*time.Location) {
 	if s.Mark.IsZero() {
 		s.Mark = v.At
 	}
 	s.end(v.At, local)
-	v.parse()
+	v.parse(zones)
 	s.Versions = append(s.Versions, v)
 }
 
