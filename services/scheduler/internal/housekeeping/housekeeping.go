@@ -138,7 +138,7 @@ type run struct {
 
 // keep does all the work of a day.
 func (k *Keeper) keep(ctx context.Context) error {
-	began := time.Now()
+	took := k.metrics.timer()
 	if err := k.fold.Fresh(ctx); err != nil {
 		return err
 	}
@@ -160,9 +160,10 @@ func (k *Keeper) keep(ctx context.Context) error {
 		}
 	}
 	err = errors.Join(errs...)
-	took := time.Since(began)
-	k.metrics.ran(took, err == nil)
-	told := k.logger.With("log_time", last.Time, "took", took, "reduced", r.reduced, "recounted", r.recounted, "unreadable", r.left, "deleted", r.deleted)
+	if err == nil {
+		k.metrics.lastRun.SetToCurrentTime()
+	}
+	told := k.logger.With("log_time", last.Time, "took", took(), "reduced", r.reduced, "recounted", r.recounted, "unreadable", r.left, "deleted", r.deleted)
 	if err != nil {
 		told.Warn("housekeeping of the log broke off; the next run does the rest", "error", err)
 	} else {

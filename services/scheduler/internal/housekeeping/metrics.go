@@ -43,12 +43,9 @@ func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.deleted, m.reduced, m.seconds, m.lastRun}
 }
 
-// ran notes a run that has ended; finished: it did all there was to do.
-func (m *metrics) ran(took time.Duration, finished bool) {
-	m.seconds.Set(took.Seconds())
-	if finished {
-		m.lastRun.SetToCurrentTime()
-	}
+// timer begins to measure a run; what it gives ends that.
+func (m *metrics) timer() (took func() time.Duration) {
+	return prometheus.NewTimer(prometheus.ObserverFunc(m.seconds.Set)).ObserveDuration
 }
 
 func (m *metrics) close() {
