@@ -260,6 +260,9 @@ func fieldsOf(v reflect.Value) []field {
 	var out []field
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		if f.Anonymous {
 			out = append(out, fieldsOf(v.Field(i))...)
 			continue

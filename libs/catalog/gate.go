@@ -137,6 +137,9 @@ func (s *Schedule) NextOpen(minute time.Time, g Gates) (time.Time, bool) {
 		if !next.After(minute) { // the reading came before, too, and the clock was put back
 			next = minute.Add(time.Minute)
 		}
+		if _, end := bounds(minute.In(zone)); !end.IsZero() && end.Before(next) {
+			next = end // a clock that is put back may show the open gate once more
+		}
 		minute = next
 	}
 	return time.Time{}, false

@@ -17,6 +17,24 @@ func gated(t require.TestingT, keys string) *Schedule {
 	return s
 }
 
+// A window that the clock shows twice is open twice, also for whoever asks between the two.
+func TestWindowThatComesTwice(t *testing.T) {
+	s := gated(t, "constraints: {window: 02:05-02:17}\ntz: Europe/Berlin\n")
+	for at, want := range map[string]string{
+		"2026-10-25T00:00:00Z": "2026-10-25T00:05:00Z", // 02:00 in summer time
+		"2026-10-25T00:17:00Z": "2026-10-25T01:05:00Z",
+		"2026-10-25T00:59:00Z": "2026-10-25T01:05:00Z",
+		"2026-10-25T01:17:00Z": "2026-10-26T01:05:00Z",
+	} {
+		minute, err := time.Parse(time.RFC3339, at)
+		require.NoError(t, err)
+		open, ok := s.NextOpen(minute, Gates{})
+		require.True(t, ok)
+		require.Equal(t, want, open.Format(time.RFC3339), at)
+		require.Empty(t, s.Closed(open, Gates{}))
+	}
+}
+
 func calendarOf(t require.TestingT, kind, days string) *DayCalendar {
 	c, err := ParseDayCalendar(fmt.Appendf(nil, "id: c\nkind: %s\ndays: [%s]\n", kind, days), YAML)
 	require.NoError(t, err)

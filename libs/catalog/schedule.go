@@ -26,6 +26,8 @@ type Schedule struct {
 	Overlap Overlap `json:"overlap,omitzero" is:"null"`
 	// Calendars are the names of blackout and allow calendars.
 	Calendars []string `json:"calendars,omitzero" is:"null"`
+
+	zone *time.Location // that TZ names, where it is remembered
 }
 
 // RunsOn is who decides that the schedule is due.

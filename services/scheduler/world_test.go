@@ -237,6 +237,8 @@ type agent struct {
 
 	mu   sync.Mutex
 	runs map[string]int // by request id
+	// execs counts the runs of each exec.
+	execs map[string]int
 }
 
 type answer struct {
@@ -260,7 +262,7 @@ func silent(events.Run) []answer { return nil }
 // agent starts an endpoint that hears its own subject, all and its groups.
 func (w *world) agent(id string, answers func(events.Run) []answer, groups ...string) *agent {
 	w.t.Helper()
-	a := &agent{w: w, id: id, groups: groups, answer: answers, runs: map[string]int{}}
+	a := &agent{w: w, id: id, groups: groups, answer: answers, runs: map[string]int{}, execs: map[string]int{}}
 	if answers == nil {
 		a.answer = succeed
 	}
@@ -308,6 +310,9 @@ func (a *agent) command(ctx context.Context, data []byte) {
 	a.mu.Lock()
 	a.runs[c.RequestID]++
 	again := a.runs[c.RequestID] > 1
+	if !again {
+		a.execs[c.ExecID]++
+	}
 	a.mu.Unlock()
 	if again {
 		return

@@ -24,9 +24,10 @@ type Version struct {
 // Spec is the parsed document; nil when it can't be read.
 func (v *Version) Spec() *catalog.Schedule { return v.spec }
 
-// parse reads the document, so that whoever only looks changes nothing.
-func (v *Version) parse() {
+// parse reads the document, so that whoever only looks changes nothing. The zones of all schedules are shared.
+func (v *Version) parse(zones map[string]*time.Location) {
 	if spec, err := catalog.ParseScheduleDocument(v.Document); err == nil {
+		spec.Remember(zones)
 		v.spec = spec
 	}
 }
@@ -145,12 +146,12 @@ func (s *Schedule) queues() bool {
 }
 
 // save begins a version.
-func (s *Schedule) save(v Version, local *time.Location) {
+func (s *Schedule) save(v Version, local *time.Location, zones map[string]*time.Location) {
 	if s.Mark.IsZero() {
 		s.Mark = v.At
 	}
 	s.end(v.At, local)
-	v.parse()
+	v.parse(zones)
 	s.Versions = append(s.Versions, v)
 }
 

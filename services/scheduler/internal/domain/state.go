@@ -40,8 +40,11 @@ type State struct {
 	Foreign map[string]bool `json:"foreign,omitempty"`
 
 	retain    events.Retain
-	local     *time.Location // of Zone
+	local     *time.Location            // of Zone
+	zones     map[string]*time.Location // of schedules, by name
 	calendars map[string]*catalog.DayCalendar
+	// fired are the execs of each schedule, by both ids: there may be as many execs as schedules, and a tick asks for its own.
+	fired map[string]map[string]*Exec
 
 	// Touched names what may have a next step since the last look: execs to close, schedules to arm or to progress.
 	Touched Touched `json:"-"`
@@ -58,7 +61,7 @@ type Touched struct {
 func New(r events.Retain) *State {
 	s := &State{
 		Fleet: Fleet{}, Execs: map[string]*Exec{}, Schedules: map[string]*Schedule{}, Late: map[string]time.Time{}, Foreign: map[string]bool{},
-		retain: r, local: time.UTC,
+		retain: r, local: time.UTC, zones: map[string]*time.Location{}, fired: map[string]map[string]*Exec{},
 	}
 	s.TouchAll()
 	return s
@@ -91,10 +94,15 @@ func (s *State) setZone(name string) {
 // Present is what ticks of a schedule are decided on at an instant.
 func (s *State) Present(x *Schedule, now time.Time) Present {
 	p := Present{Now: now, Gates: catalog.Gates{Local: s.local, Calendars: s.calendars}, Freeze: s.Freeze}
-	for _, e := range s.Execs {
-		if e.ScheduleID == x.ID {
-			p.Busy = p.Busy || e.Busy()
-			p.Open += e.open()
+	for _, e := range s.fired[x.ID] {
+		p.Busy = p.Busy || e.Busy()
+		p.Open += e.open()
+	}
+	if v := x.Current(); v != nil && v.spec != nil && v.spec.Constraints != nil && v.spec.Constraints.MaxConcurrent != nil {
+		for _, e := range s.Fleet {
+			if Member(v.spec.Target, e) {
+				p.Reach++
+			}
 		}
 	}
 	return p
@@ -103,8 +111,8 @@ func (s *State) Present(x *Schedule, now time.Time) Present {
 // BusyExecs are the ids of the execs of a schedule that still run somewhere, sorted.
 func (s *State) BusyExecs(scheduleID string) []string {
 	var busy []string
-	for id, x := range s.Execs {
-		if x.ScheduleID == scheduleID && x.Busy() {
+	for id, x := range s.fired[scheduleID] {
+		if x.Busy() {
 			busy = append(busy, id)
 		}
 	}
@@ -151,9 +159,12 @@ func Load(saved []byte, r events.Retain) (*State, error) {
 	for id, doc := range s.Calendars {
 		s.setCalendar(id, doc)
 	}
+	for _, x := range s.Execs {
+		s.enlist(x)
+	}
 	for _, x := range s.Schedules {
 		for i := range x.Versions {
-			x.Versions[i].parse()
+			x.Versions[i].parse(s.zones)
 		}
 	}
 	s.TouchAll()
@@ -265,7 +276,7 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 	case events.ClockTicked:
 		s.ticked(p.Day, at)
 	case events.ScheduleSaved:
-		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local())
+		s.schedule(p.ID, seq).save(Version{Seq: seq, At: at, Document: p.DocumentRevision.Document}, s.Local(), s.zones)
 	case events.ScheduleDeleted:
 		s.schedule(p.ID, seq).remove(seq, at, s.Local())
 	case events.ScheduleTicked:
@@ -331,6 +342,7 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	switch p := p.(type) {
 	case events.ExecRequested:
 		x.request(p, at)
+		s.enlist(x)
 	case events.ExecPlanned:
 		x.plan(p, seq, at)
 		for _, skipped := range p.Skipped {
@@ -369,6 +381,7 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		}
 		s.settleWhole(x, p.Totals, at)
 		delete(s.Execs, id)
+		s.strike(x)
 		if foreign(id) {
 			s.Foreign[id] = true
 		}
@@ -376,6 +389,23 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 		return fmt.Errorf("apply %s of exec %s: no such fact", p.EventType(), id)
 	}
 	return nil
+}
+
+// enlist counts an exec among those of its schedule, strike does not any more.
+func (s *State) enlist(x *Exec) {
+	if x.ScheduleID == "" {
+		return
+	}
+	if s.fired[x.ScheduleID] == nil {
+		s.fired[x.ScheduleID] = map[string]*Exec{}
+	}
+	s.fired[x.ScheduleID][x.ID] = x
+}
+
+func (s *State) strike(x *Exec) {
+	if delete(s.fired[x.ScheduleID], x.ID); len(s.fired[x.ScheduleID]) == 0 {
+		delete(s.fired, x.ScheduleID)
+	}
 }
 
 func (s *State) stop(x *Exec, outcome events.Outcome, reason string, seq uint64, at time.Time) {

@@ -36,6 +36,8 @@ type Present struct {
 	// and have not answered.
 	Busy bool
 	Open int
+	// Reach is how many endpoints a tick goes to; it is counted for schedules with a limit only.
+	Reach int
 }
 
 // Ticks decides the nominal ticks of a calendar or cron schedule in (mark, now]: all of them, or the first 50 000. Each
@@ -66,7 +68,9 @@ func Ticks(s *Schedule, p Present) []Tick {
 					return ticks
 				}
 				t.Outcome, t.Reason = fire(v.spec, t.To, p)
-				p.Busy = p.Busy || t.Fires()
+				if t.Fires() {
+					p.Busy, p.Open = true, p.Open+p.Reach
+				}
 			}
 		}
 		ticks = extend(ticks, t)
