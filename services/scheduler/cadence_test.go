@@ -137,3 +137,23 @@ func TestCatchUpPolicies(t *testing.T) {
 		requireLedger(t, w, "deadline", "01 01:00 fired", "01 02:00 missed late to 01 06:00, 5", "01 07:00 caught_up", "01 08:00 fired")
 	})
 }
+
+// A tick that waits for its turn is ended when its schedule is deleted, or does not queue any more, although its own timer
+// has gone.
+func TestQueuedTickOfAScheduleThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.agent("slow", slowly(98*time.Second))
+		w.job("job", "1")
+		const queue = "when: {cron: '* * * * *'}\ntarget: {pcs: [slow]}\noverlap: queue"
+		w.schedule("deleted", queue)
+		w.schedule("edited", queue)
+		at(t, "2000-01-01 00:02:10")
+		w.append(events.ScheduleDeleted{ID: "deleted"})
+		w.schedule("edited", "when: {cron: '0 * * * *'}\ntarget: {pcs: [slow]}")
+		pass(10 * time.Second)
+		requireLedger(t, w, "deleted", "01 00:01 fired", "01 00:02 missed superseded")
+		requireLedger(t, w, "edited", "01 00:01 fired", "01 00:02 skipped overlap")
+	})
+}

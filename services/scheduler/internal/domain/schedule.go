@@ -134,10 +134,16 @@ func (s *Schedule) Look(fleet Fleet, jobs map[string]string, p Present) (at time
 		at, version, ok = minute, s.Current().Seq, true
 	}
 	generation = fmt.Sprintf("%d-%d", version, at.UnixNano())
-	if ok && !at.After(p.Now) && s.queues() {
+	if ok && !at.After(p.Now) && s.queued() {
 		generation += fmt.Sprintf("-%d", p.Now.Unix()) // its own timer has come and gone before its turn
 	}
 	return at, generation, ok
+}
+
+// queued reports whether a tick that is not in the ledger yet may have waited for its turn, also one of a version that has
+// been replaced or deleted since.
+func (s *Schedule) queued() bool {
+	return slices.ContainsFunc(s.Versions, func(v Version) bool { return v.spec != nil && v.spec.OverlapPolicy() == catalog.OverlapQueue })
 }
 
 func (s *Schedule) queues() bool {
