@@ -131,7 +131,9 @@ func ledgerUnderKills(t *testing.T, extent time.Duration, seed uint64) string {
 		{id: "whole", every: 4 * time.Minute, whole: true},
 		{
 			id: "nightly", every: 5 * time.Minute, members: []string{"pc1", "flaky"},
-			open: func(at time.Time) bool { return at.Hour() == 10 && at.Minute() >= 50 || at.Hour() == 11 && at.Minute() < 2 },
+			open: func(at time.Time) bool {
+				return at.Hour() == 10 && at.Minute() >= 50 || at.Hour() == 11 && at.Minute() < 2
+			},
 		},
 	}
 	for id, keys := range map[string]string{

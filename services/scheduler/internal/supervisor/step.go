@@ -278,6 +278,9 @@ func (s *Supervisor) arm(x step, t bus.Timer) []step {
 		}
 		s.mu.Lock()
 		s.armed[key] = t.Generation
+		if t.Kind == TimerTick {
+			s.due[t.Key] = t.At
+		}
 		s.mu.Unlock()
 		return nil
 	}

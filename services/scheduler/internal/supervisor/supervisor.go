@@ -62,6 +62,8 @@ type Supervisor struct {
 	lost map[string]wire.Heartbeat
 	// armed are the generations of the timers that are set, by kind and key. It saves asking the broker again.
 	armed map[string]string
+	// due is when the tick timers that are set come due, by schedule, until somebody claims them.
+	due map[string]time.Time
 	// passed is an instant that the broker's clock is known to have reached, because a timer came due then.
 	passed time.Time
 }
@@ -74,7 +76,7 @@ func New(b *bus.Bus, retain events.Retain, logger *slog.Logger, reg prometheus.R
 	}
 	return &Supervisor{
 		bus: b, retain: retain, logger: logger, metrics: m, state: domain.New(retain), moved: make(chan struct{}),
-		nudge: make(chan struct{}, 1), ready: make(chan struct{}), lost: map[string]wire.Heartbeat{}, armed: map[string]string{},
+		nudge: make(chan struct{}, 1), ready: make(chan struct{}), lost: map[string]wire.Heartbeat{}, armed: map[string]string{}, due: map[string]time.Time{},
 	}, nil
 }
 
@@ -296,6 +298,21 @@ func (s *Supervisor) Read(look func(*domain.State)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	look(s.state)
+}
+
+// Claim takes the schedules whose tick timers are due at an instant or before, each once: whoever claims them may end their
+// ticks before their own timers have made their way, and need not, for those come all the same.
+func (s *Supervisor) Claim(at time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id, due := range s.due {
+		if !due.After(at) {
+			ids = append(ids, id)
+			delete(s.due, id)
+		}
+	}
+	return ids
 }
 
 // TouchSchedule asks for a look at one schedule, whose timer came due at an instant.

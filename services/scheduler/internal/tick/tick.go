@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
 	"kanade/libs/catalog/fanout"
@@ -45,45 +47,118 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Ticker {
 // back after a while.
 const attempts = 10
 
-// Due handles a timer of kind tick: it ends every tick of the schedule that is due.
+// Due handles a timer of kind tick: it ends every tick of the schedule that is due, and then those of other schedules whose
+// timers are due as well and wait for a worker: many are due at the full hour, and together they ask the broker for what
+// they need once.
 func (k *Ticker) Due(ctx context.Context, t bus.Timer) (err error) {
+	// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
+	defer func() { k.fold.TouchSchedule(t.Key, t.At) }()
+	if k.ended(t) {
+		return nil
+	}
+	now, err := k.now(ctx, t)
+	if err != nil {
+		return err
+	}
 	for range attempts {
-		if err = k.due(ctx, t); !errors.Is(err, bus.ErrConflict) {
+		if err = k.fold.Fresh(ctx); err != nil {
+			return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+		}
+		if err = k.end(ctx, t.Key, now, nil); !errors.Is(err, bus.ErrConflict) {
 			break
 		}
 	}
-	// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
-	k.fold.TouchSchedule(t.Key, t.At)
+	if err == nil {
+		k.endOthers(ctx, t.At, now)
+	}
 	return err
 }
 
-func (k *Ticker) due(ctx context.Context, t bus.Timer) error {
+// ended reports whether the tick of a timer is in the ledger already.
+func (k *Ticker) ended(t bus.Timer) (ended bool) {
+	k.fold.Read(func(s *domain.State) {
+		x := s.Schedules[t.Key]
+		ended = x != nil && !x.Mark.Before(t.At)
+	})
+	return ended
+}
+
+func (k *Ticker) now(ctx context.Context, t bus.Timer) (time.Time, error) {
 	now, err := k.bus.Now(ctx)
 	if err != nil {
-		return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+		return now, fmt.Errorf("tick schedule %s: %w", t.Key, err)
 	}
 	if now.Before(t.At) {
 		now = t.At // the clock is behind by the way of an answer, and the timer is not early
 	}
-	if err := k.fold.Fresh(ctx); err != nil {
-		return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+	return now, nil
+}
+
+// othersAtOnce bounds how many schedules are ended at once beside a timer's own.
+const othersAtOnce = 1000
+
+// endOthers ends what is due of other schedules. Whatever goes wrong is left to their own timers. The fold is fresh.
+func (k *Ticker) endOthers(ctx context.Context, at, now time.Time) {
+	ids := k.fold.Claim(at)
+	jobs := k.readJobs(ctx, ids)
+	var group errgroup.Group
+	group.SetLimit(othersAtOnce)
+	for _, id := range ids {
+		group.Go(func() error {
+			if err := k.end(ctx, id, now, jobs); err != nil && ctx.Err() == nil {
+				k.logger.Debug("a tick is left to its own timer", "schedule", id, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = group.Wait()
+}
+
+// readJobs reads the jobs of many schedules, each once. Those that it can't read are not there.
+func (k *Ticker) readJobs(ctx context.Context, schedules []string) map[string]bus.Stored {
+	names := map[string]bool{}
+	k.fold.Read(func(s *domain.State) {
+		for _, id := range schedules {
+			if x := s.Schedules[id]; x != nil && x.Current() != nil && x.Current().Spec() != nil {
+				names[x.Current().Spec().JobID] = true
+			}
+		}
+	})
+	jobs := make(map[string]bus.Stored, len(names))
+	for id := range names {
+		if stored, ok, err := k.job(ctx, id, nil); ok && err == nil {
+			jobs[id] = stored
+		}
+	}
+	return jobs
+}
+
+// job is the last fact of a job, from those that have been read or from the log.
+func (k *Ticker) job(ctx context.Context, id string, read map[string]bus.Stored) (bus.Stored, bool, error) {
+	if stored, ok := read[id]; ok {
+		return stored, true, nil
+	}
+	return k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, id))
+}
+
+// end ends every tick of a schedule that is due. jobs are those that have been read already.
+func (k *Ticker) end(ctx context.Context, id string, now time.Time, jobs map[string]bus.Stored) (err error) {
 	var ticks []tick
 	var lastSeq uint64
 	var busy []string
 	k.fold.Read(func(s *domain.State) {
-		if x := s.Schedules[t.Key]; x != nil {
+		if x := s.Schedules[id]; x != nil {
 			lastSeq, ticks = x.LastSeq, decide(s, x, now)
 			busy = s.BusyExecs(x.ID)
 		}
 	})
 	for _, x := range ticks {
 		if x.Fires() && x.Version.Spec().OverlapPolicy() == catalog.OverlapReplace {
-			if err := k.replace(ctx, t.Key, busy, x, now); err != nil {
+			if err := k.replace(ctx, id, busy, x, now); err != nil {
 				return err
 			}
 		}
-		if lastSeq, err = k.append(ctx, t.Key, x, lastSeq, now); err != nil {
+		if lastSeq, err = k.append(ctx, id, x, lastSeq, now, jobs); err != nil {
 			return err
 		}
 	}
@@ -157,12 +232,12 @@ func (k *Ticker) replace(ctx context.Context, scheduleID string, execs []string,
 	return nil
 }
 
-func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time) (uint64, error) {
+func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time, jobs map[string]bus.Stored) (uint64, error) {
 	p := events.ScheduleTicked{
 		ID: id, ScheduleSequence: t.Version.Seq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
 	}
 	if t.Fires() {
-		exec, unfit, err := k.request(ctx, id, t)
+		exec, unfit, err := k.request(ctx, id, t, jobs)
 		if err != nil {
 			return 0, err
 		}
@@ -184,8 +259,8 @@ func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64,
 }
 
 // request is the exec of a tick, or the reason for which there is none.
-func (k *Ticker) request(ctx context.Context, scheduleID string, t tick) (exec *events.ExecRequested, unfit string, err error) {
-	stored, ok, err := k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, t.jobID))
+func (k *Ticker) request(ctx context.Context, scheduleID string, t tick, jobs map[string]bus.Stored) (exec *events.ExecRequested, unfit string, err error) {
+	stored, ok, err := k.job(ctx, t.jobID, jobs)
 	if err != nil {
 		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
 	}
