@@ -238,12 +238,39 @@ func TestDueAgainstAWalkOverMinutes(t *testing.T) {
 	})
 }
 
-func BenchmarkNext(b *testing.B) {
-	s := scheduleOf(b, "02:30 [mon-fri]", "Europe/Berlin")
-	c, err := s.clock(nil)
-	require.NoError(b, err)
-	after := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	for b.Loop() {
-		c.next(after)
+// BenchmarkDue gives due times a second, by form: one after the other, as a preview of a schedule or the end of an outage
+// asks for them (due/s), and one at a time, as the scheduler does (next/s).
+func BenchmarkDue(b *testing.B) {
+	for _, c := range []struct{ name, when string }{
+		{"daily", "02:30"},
+		{"workdays", "02:30 [mon-fri]"},
+		{"last friday", "02:30 [friL]"},
+		{"every minute", "* * * * *"},
+		{"quarter hours", "*/15 * * * *"},
+		{"six hours", "0 */6 * * *"},
+		{"every second", "* * * * * *"},
+		{"leap days", "0 12 29 2 *"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := scheduleOf(b, c.when, "Europe/Berlin")
+			s.Remember(map[string]*time.Location{})
+			after, n := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), 0
+			for b.Loop() {
+				for range s.Due(after, after.AddDate(8, 0, 0), nil) {
+					if n++; n%1000 == 0 {
+						break
+					}
+				}
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "due/s")
+			began, single := time.Now(), 0
+			for at := after; time.Since(began) < 200*time.Millisecond; single++ {
+				at, _ = s.Next(at, nil)
+				if at.IsZero() || at.Year() > 2035 {
+					at = after
+				}
+			}
+			b.ReportMetric(float64(single)/time.Since(began).Seconds(), "next/s")
+		})
 	}
 }

@@ -64,6 +64,9 @@ func TestProveCatchUp(t *testing.T) {
 			w.broker.Shutdown()
 			time.Sleep(time.Until(back) - time.Duration(r.IntN(5000))*time.Millisecond)
 			require.NoError(t, w.broker.Restart())
+			for !w.bus.Connected() { // the endpoint hears commands live only
+				pass(100 * time.Millisecond)
+			}
 			w.run(scheduler.Deps{})
 			w.beat("pc1", "1.0.0")
 			time.Sleep(2 * time.Hour)

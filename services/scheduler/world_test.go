@@ -59,8 +59,13 @@ func (w *world) run(d scheduler.Deps) (stop func()) {
 // start is run without waiting.
 func (w *world) start(d scheduler.Deps) (stop func(), ready <-chan struct{}) {
 	w.t.Helper()
+	return w.startOn(bustest.Dial(w.t, w.broker), d)
+}
+
+// startOn is start on a connection, which stop closes.
+func (w *world) startOn(b *bus.Bus, d scheduler.Deps) (stop func(), ready <-chan struct{}) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	b := bustest.Dial(w.t, w.broker)
 	running, ended := make(chan struct{}), make(chan error, 1)
 	d.Bus, d.Logger, d.Ready = b, bustest.Logger(w.t), func() { close(running) }
 	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: 3, Limits: w.limits}, d) }()

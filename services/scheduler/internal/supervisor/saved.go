@@ -81,23 +81,23 @@ func (s *Supervisor) fits(ctx context.Context, state *domain.State) (bool, error
 // saves saves the fold from time to time, and once more at the end.
 func (s *Supervisor) saves(ctx context.Context) error {
 	for wait(ctx, saveEvery) == nil {
-		s.save(ctx)
+		s.save(ctx, saveFacts)
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if s.bus.Connected() {
-		s.save(last)
+		s.save(last, 1)
 	}
 	return nil
 }
 
-// save stores the fold unless a later one is stored already. Of two that save at once one does.
-func (s *Supervisor) save(ctx context.Context) {
+// save stores the fold if it is at least some facts beyond the one that is stored. Of two that save at once one does.
+func (s *Supervisor) save(ctx context.Context, facts uint64) {
 	s.mu.RLock()
 	position := s.state.Position
 	var data []byte
 	var err error
-	if position > s.saved {
+	if position >= s.saved+facts {
 		data, err = json.Marshal(s.state)
 	}
 	s.mu.RUnlock()

@@ -34,8 +34,10 @@ const (
 	retryEvery = time.Second
 	// sweepEvery is how often everything is looked at, whether it changed or not.
 	sweepEvery = time.Hour
-	// saveEvery is how often the fold is saved.
+	// saveEvery is how often the fold is saved, if there are saveFacts new ones: to fold these again takes a restart some
+	// 10 ms, to write a large fold takes longer.
 	saveEvery = 30 * time.Second
+	saveFacts = 1000
 )
 
 // Supervisor holds the fold. Make one with New, Run it once, then Close it. Its other methods are safe for concurrent use.
