@@ -89,7 +89,7 @@ func TestProveClock(t *testing.T) {
 	}
 	fires := c.requireCadence(t, cadence{id: "minute", every: time.Minute, members: []string{"pc1"}, from: saved, slack: time.Minute}, until)
 	require.GreaterOrEqual(t, fires, 2)
-	t.Logf("PROVED %s: %d files of the service read no clock; a process whose clock was set three times: %d ticks on time, once each, %d fires of an interval, nothing is drawn",
+	t.Logf("PROVED %s: %d files of the service read no clock; a process whose clock was wrong, set back and set forward: %d ticks on time, once each, %d fires of an interval, nothing is drawn",
 		t.Name(), files, ticks, fires)
 }
 

@@ -260,7 +260,7 @@ func (s *State) apply(p events.Payload, id string, seq uint64, at time.Time) err
 		if s.Calendars == nil {
 			s.Calendars = map[string]json.RawMessage{}
 		}
-		s.Calendars[p.Calendar] = json.RawMessage(p.Document)
+		s.Calendars[p.Calendar] = p.Document
 		s.setCalendar(p.Calendar, s.Calendars[p.Calendar])
 		s.touchCalendar(p.Calendar)
 	case events.CalendarDeleted:
