@@ -34,14 +34,14 @@ const (
 // TestProveYear simulates 200 schedules over 1 000 endpoints: scheduler and broker are real; the endpoints
 // are answered for in bulk, and are there for two minutes four times a day. Every nominal tick is in the ledger
 // once, every one that fired has its exec, intervals fire on nobody before his time and leave nobody out who is there. Two
-// runs of one seed end in the same ledger. A year with KANADE_PROVE=full; otherwise six hours.
+// runs of one seed end in the same ledger. A year with KANADE_PROVE=full; otherwise three hours.
 func TestProveYear(t *testing.T) {
-	hours, seed := proof(t, 365*24, 6)
+	hours, seed := proof(t, 365*24, 3)
 	var digests []string
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			y := newYear(t, seed)
-			y.live(70 * time.Minute)
+			y.live(40 * time.Minute)
 			digests = append(digests, y.chronicle().digest())
 		})
 	}
