@@ -79,10 +79,10 @@ type yearForm struct {
 }
 
 func newYear(t *testing.T, seed uint64) *year {
-	w := &world{t: t, broker: bustest.Broker(t)}
-	w.bus = bustest.Dial(t, w.broker)
 	limits := bustest.Limits()
-	limits.LogBytes = 32 << 30
+	limits.LogBytes, limits.History, limits.Ledger = 32<<30, 2*365*24*time.Hour, 4*365*24*time.Hour // the log keeps all of it
+	w := &world{t: t, broker: bustest.Broker(t), limits: limits}
+	w.bus = bustest.Dial(t, w.broker)
 	require.NoError(t, w.bus.Ensure(t.Context(), limits))
 	y := &year{world: w, seed: seed, groups: map[string][]string{}}
 	at(t, "2000-01-01 00:10:00")
