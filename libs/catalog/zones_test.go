@@ -30,8 +30,7 @@ func TestProveZones(t *testing.T) {
 	all := len(names)
 	if os.Getenv("KANADE_PROVE") != "full" {
 		r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-		named := []string{"Australia/Lord_Howe", "Africa/Cairo", "Africa/Casablanca", "Antarctica/Troll", "America/Havana"}
-		names = append(named, names[:10]...)
+		names = append([]string{"Australia/Lord_Howe", "Africa/Cairo", "America/Havana"}, names[:4]...)
 	}
 	var n zoneCounts
 	for _, name := range names {
@@ -48,7 +47,7 @@ func TestProveZones(t *testing.T) {
 			if jump := wallAt(change, loc).Sub(wallAt(change.Add(-time.Minute), loc)); jump > 23*time.Hour {
 				require.Equal(t, day, wallAt(change.Add(-time.Minute), loc).AddDate(0, 0, 1).Format(time.DateOnly), name)
 				left++
-				for range 10 {
+				for range 4 {
 					n.around(t, r, loc, change)
 				}
 			}

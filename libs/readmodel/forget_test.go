@@ -22,9 +22,9 @@ var brief = events.Retain{History: 10 * aDay, Ledger: 30 * aDay}
 
 // A file that was fed all along, and one that is made of what the log still holds, have the same rows at any time, however
 // facts are told again, late and in another order; with what housekeeping does to the log in between. KANADE_PROVE=full
-// checks 5 000 logs.
+// checks 2 000 logs.
 func TestProveForgetting(t *testing.T) {
-	seed := extent(t, "100", "5000")
+	seed := extent(t, "60", "2000")
 	var logs, messages, rebuilds, gone int
 	rapid.Check(t, func(t *rapid.T) {
 		a := age(t)

@@ -34,14 +34,14 @@ const (
 // TestProveYear simulates 200 schedules over 1 000 endpoints: scheduler and broker are real; the endpoints
 // are answered for in bulk, and are there for two minutes four times a day. Every nominal tick is in the ledger
 // once, every one that fired has its exec, intervals fire on nobody before his time and leave nobody out who is there. Two
-// runs of one seed end in the same ledger. A year with KANADE_PROVE=full; otherwise six hours.
+// runs of one seed end in the same ledger. A year with KANADE_PROVE=full; otherwise three hours.
 func TestProveYear(t *testing.T) {
-	hours, seed := proof(t, 365*24, 6)
+	hours, seed := proof(t, 365*24, 3)
 	var digests []string
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			y := newYear(t, seed)
-			y.live(70 * time.Minute)
+			y.live(40 * time.Minute)
 			digests = append(digests, y.chronicle().digest())
 		})
 	}
@@ -79,10 +79,10 @@ type yearForm struct {
 }
 
 func newYear(t *testing.T, seed uint64) *year {
-	w := &world{t: t, broker: bustest.Broker(t)}
-	w.bus = bustest.Dial(t, w.broker)
 	limits := bustest.Limits()
-	limits.LogBytes = 32 << 30
+	limits.LogBytes, limits.History, limits.Ledger = 32<<30, 2*365*24*time.Hour, 4*365*24*time.Hour // the log keeps all of it
+	w := &world{t: t, broker: bustest.Broker(t), limits: limits}
+	w.bus = bustest.Dial(t, w.broker)
 	require.NoError(t, w.bus.Ensure(t.Context(), limits))
 	y := &year{world: w, seed: seed, groups: map[string][]string{}}
 	at(t, "2000-01-01 00:10:00")

@@ -324,6 +324,9 @@ func (s *State) Heard(pc string, at, now time.Time) {
 // exec applies a fact of an exec's own aggregate.
 func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) error {
 	if _, reduced := p.(events.ExecReduced); reduced {
+		if x := s.Execs[id]; x != nil {
+			s.strike(x)
+		}
 		delete(s.Execs, id)
 		delete(s.Late, id)
 		delete(s.Foreign, id)
