@@ -421,24 +421,3 @@ func TestLimitAmongThoseCaughtUp(t *testing.T) {
 		require.Equal(t, want, got, limit)
 	}
 }
-
-// Of ticks that are caught up together no more go out than the limit allows, each counted with the whole of its target.
-func TestLimitAmongThoseCaughtUp(t *testing.T) {
-	for limit, want := range map[int][]events.TickOutcome{
-		3: {events.TickCaughtUp, events.TickCaughtUp, events.TickSkipped},
-		1: {events.TickCaughtUp, events.TickSkipped},
-		9: {events.TickCaughtUp, events.TickCaughtUp, events.TickCaughtUp},
-	} {
-		h := newHistory(t)
-		for _, pc := range names(2) {
-			h.add(events.AgentSeen{PCID: pc})
-		}
-		h.now = clock(t, "2026-03-28 00:30:00")
-		h.add(scheduleSaved(t, fmt.Sprintf("when: {cron: '0 * * * *'}\ncatch_up: all\ncatch_up_window: 6h\noverlap: allow\nconstraints: {max_concurrent: %d}", limit)))
-		var got []events.TickOutcome
-		for _, x := range h.end(clock(t, "2026-03-28 03:30:00"), false) {
-			got = append(got, x.Outcome)
-		}
-		require.Equal(t, want, got, limit)
-	}
-}
