@@ -25,9 +25,8 @@ import (
 	"kanade/libs/events"
 )
 
-// TestProveClock shows that a scheduler does not go by its host's clock: no file of the service reads it but to say how long
-// its housekeeping took, so that *now* is the broker's alone. With KANADE_PROVE=full a scheduler is built, as a process, with a standard library whose wall clock
-// jumps: two hours ahead at its start, then back by eight hours, then forward by days, while its monotonic clock goes on, as
+// TestProveClock shows that a scheduler does not go by its host's clock: no file of the service reads it, so that *now* is
+// the broker's alone. With KANADE_PROVE=full a scheduler is built, as a process, with a standard library whose wall clock jumps: two hours ahead at its start, then back by eight hours, then forward by days, while its monotonic clock goes on, as
 // it does when somebody sets the clock of a machine. No tick of a cron of every second and of every seven is lost, doubled or
 // taken for late, and an interval fires at its minutes. It needs some minutes to compile everything on that library. What is
 // not shown is a broker whose own clock is set: it is what ticks are judged by, so that those of a time that it leaps over are
