@@ -24,6 +24,7 @@ import (
 // gap, one that exists twice the first time, an interval follows elapsed time; bounds and windows are read on the wall.
 // Without KANADE_PROVE=full a sample of zones is drawn; KANADE_SEED repeats it.
 func TestProveZones(t *testing.T) {
+	long(t)
 	seed := proofSeed(t)
 	r := rand.New(rand.NewPCG(seed, 1))
 	names := zoneNames(t)
@@ -373,4 +374,12 @@ func zoneRules(r *rand.Rand, before, after time.Time) []zoneRule {
 		})
 	}
 	return rules
+}
+
+// long skips a test that takes long where only short ones are asked for, as beside the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: run it without -short")
+	}
 }

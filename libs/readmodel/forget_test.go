@@ -24,7 +24,8 @@ var brief = events.Retain{History: 10 * aDay, Ledger: 30 * aDay}
 // facts are told again, late and in another order; with what housekeeping does to the log in between. KANADE_PROVE=full
 // checks 2 000 logs.
 func TestProveForgetting(t *testing.T) {
-	seed := extent(t, "60", "2000")
+	long(t)
+	seed := extent(t, "30", "2000")
 	var logs, messages, rebuilds, gone int
 	rapid.Check(t, func(t *rapid.T) {
 		a := age(t)

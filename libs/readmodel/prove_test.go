@@ -44,6 +44,7 @@ func extent(t *testing.T, otherwise, full string) (seed string) {
 // those of one clean pass, bit for bit; the totals always equal a count of the targets, and the targets a fold of the log
 // that knows nothing of rows. KANADE_PROVE=full checks 10 000 logs; KANADE_SEED repeats a run.
 func TestProveConvergence(t *testing.T) {
+	long(t)
 	seed := extent(t, "300", "10000")
 	var logs, messages, batches, restarts, poison int
 	rapid.Check(t, func(t *rapid.T) {
@@ -210,4 +211,12 @@ func foldTargets(log []Message) map[[2]string]events.Target {
 		}
 	}
 	return all
+}
+
+// long skips a test that takes long where only short ones are asked for, as beside the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: run it without -short")
+	}
 }

@@ -30,6 +30,7 @@ func everyFact(t testing.TB) []Message {
 // TestProveTables takes every table through a restart, messages that come again, and a beginning from nothing, at every
 // point of a log that fills all of them: the rows are those of one clean pass.
 func TestProveTables(t *testing.T) {
+	long(t)
 	log := everyFact(t)
 	clean := open(t, t.TempDir())
 	apply(t, clean, log)

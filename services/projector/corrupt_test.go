@@ -52,6 +52,7 @@ func damage(t *testing.T, path string, random *rand.Rand) string {
 // TestProveCorruptFile spoils the file of a projector that is away, in every way: it is found out at the start, by the next
 // message, or by a check, and the file that is served in the end is that of one clean pass.
 func TestProveCorruptFile(t *testing.T) {
+	long(t)
 	rounds := 5
 	if os.Getenv("KANADE_PROVE") == "full" {
 		rounds = 200

@@ -41,6 +41,7 @@ const diskChild = "KANADE_TEST_DISK_CHILD"
 // nothing behind. KANADE_PROVE=full fills four of them 50 times each, long enough for the journal to be full grown and the disk
 // to be filled by the database; KANADE_SEED repeats a run.
 func TestProveDiskFull(t *testing.T) {
+	long(t)
 	if os.Getenv(diskChild) != "" {
 		proveDiskFull(t)
 		return

@@ -302,6 +302,7 @@ func randomLog(t testing.TB, random *rand.Rand, n int) []*nats.Msg {
 // with a snapshot and begun with the log, has the digest of every table of one clean pass up to that message.
 // KANADE_PROVE=full asks for 1 000 moments.
 func TestProveAsOf(t *testing.T) {
+	long(t)
 	logs, moments := 4, 12
 	if os.Getenv("KANADE_PROVE") == "full" {
 		logs, moments = 20, 50

@@ -382,3 +382,11 @@ func TestRunStress(t *testing.T) {
 	broker.Shutdown()
 	require.NoError(t, goleak.Find(before, bustest.Ignore()))
 }
+
+// long skips a test that takes long where only short ones are asked for, as beside the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: run it without -short")
+	}
+}

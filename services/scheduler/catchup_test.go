@@ -44,6 +44,7 @@ type outage struct {
 // the endpoint has run, is what the words of docs/decisions/0021-schedules.md say. The moments are drawn; KANADE_PROVE=full
 // draws 25 times, otherwise a third of the schedules is drawn.
 func TestProveCatchUp(t *testing.T) {
+	long(t)
 	rounds, seed := proof(t, 25, 1)
 	var n struct{ schedules, ticks, runs int }
 	for round := range rounds {

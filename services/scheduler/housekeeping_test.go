@@ -82,6 +82,7 @@ func (w *world) late(execID, pc string, state events.TargetState) {
 // An exec is reduced when it is older than the history, with what endpoints said after its end; its other facts go a week
 // later, and it goes with the ledger.
 func TestExecIsReducedAndForgotten(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		stop := w.run(scheduler.Deps{})
@@ -137,6 +138,7 @@ func TestExecIsReducedAndForgotten(t *testing.T) {
 // Documents, ticks, progress and records leave; the newest of what lives does not, and the schedulers go on with what is
 // left, from a saved fold and from the log alone.
 func TestDocumentsAndTicksLeave(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		stop := w.run(scheduler.Deps{})
@@ -215,6 +217,7 @@ func TestDocumentsAndTicksLeave(t *testing.T) {
 // Handlers fail, come twice and are killed, schedulers come and go and so does the broker: in the end the log holds what it
 // has to, each exec was reduced once, and no fact left before its time.
 func TestProveHousekeepingInTrouble(t *testing.T) {
+	long(t)
 	seed, span := rand.Uint64(), 21
 	if text := os.Getenv("KANADE_SEED"); text != "" {
 		var err error
@@ -319,6 +322,7 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 
 // A day that nobody was there for is made up for at once, and once.
 func TestHousekeepingAfterAnAbsence(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		stop := w.run(scheduler.Deps{})
@@ -342,6 +346,7 @@ func TestHousekeepingAfterAnAbsence(t *testing.T) {
 
 // What endpoints said may have aged away while nobody kept house: then the exec is what its last fact says.
 func TestReducedLongAfterItWasDue(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		stop := w.run(scheduler.Deps{})
@@ -360,6 +365,7 @@ func TestReducedLongAfterItWasDue(t *testing.T) {
 
 // No exec outlives the history: its plan, and a wave that goes out late, are bounded by it.
 func TestExecEndsWithTheHistory(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		stop := w.run(scheduler.Deps{})
@@ -399,6 +405,7 @@ func TestExecEndsWithTheHistory(t *testing.T) {
 
 // A log that is full takes no tick of the clock. It is cleaned all the same, and then takes it.
 func TestHousekeepingOfAFullLog(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
 		limits := bustest.Limits()

@@ -102,6 +102,7 @@ func ledgerForms(r *rand.Rand, begin time.Time) []nominalForm {
 // intervals are held. It is 24 hours with KANADE_PROVE=full. A scheduler dies as its connection goes: whatever it was about
 // is not done, and it can neither save nor say anything; TestProveKillAnyService does the same to processes.
 func TestProveLedger(t *testing.T) {
+	long(t)
 	minutes, seed := proof(t, 24*60, 25)
 	var summary string
 	synctest.Test(t, func(t *testing.T) { summary = ledgerUnderKills(t, time.Duration(minutes)*time.Minute, seed) })

@@ -381,3 +381,11 @@ func at(t *testing.T, when string) {
 	require.Positive(t, time.Until(to))
 	time.Sleep(time.Until(to))
 }
+
+// long skips a test that takes long where only short ones are asked for, as beside the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: run it without -short")
+	}
+}

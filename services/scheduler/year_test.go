@@ -36,6 +36,7 @@ const (
 // once, every one that fired has its exec, intervals fire on nobody before his time and leave nobody out who is there. Two
 // runs of one seed end in the same ledger. A year with KANADE_PROVE=full; otherwise three hours.
 func TestProveYear(t *testing.T) {
+	long(t)
 	hours, seed := proof(t, 365*24, 3)
 	var digests []string
 	for range 2 {

@@ -27,6 +27,7 @@ import (
 // it goes on as if it had been away: waves that were pending go out once, ticks go on, buckets show the log, every exec
 // has its outcome, and nobody runs anything twice.
 func TestProveBackup(t *testing.T) {
+	long(t)
 	n, seed := extent(t, 50, 2)
 	var facts uint64
 	var execs, pending, unknown, tables int

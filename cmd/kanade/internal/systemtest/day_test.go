@@ -17,6 +17,7 @@ import (
 // end every nominal tick is in the ledger once, every exec has ended, and what the read model says of runs is what the
 // executors were asked for.
 func TestProveDayInLife(t *testing.T) {
+	long(t)
 	real := time.Now()
 	var days []string
 	for i, d := range []struct {

@@ -44,6 +44,7 @@ const (
 // key has no id of the client's own. By default one client meets death at every point, and the other fates at every second
 // one; half of them under the race detector.
 func TestProveIdempotency(t *testing.T) {
+	long(t)
 	crowds, seed := extent(t, 4, 2)
 	full := crowds == 4
 	points, requests, execs := map[fate]int{}, 0, 0

@@ -23,6 +23,7 @@ import (
 // 25 kills, or 500 with KANADE_PROVE=full (which takes about ten minutes: -timeout 30m). KANADE_SEED repeats the choice
 // of victims, moments and requests, not the order in which processes get on.
 func TestProveKillAnyService(t *testing.T) {
+	long(t)
 	if testing.Short() {
 		t.Skip("kills processes for half a minute")
 	}

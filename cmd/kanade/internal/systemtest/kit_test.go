@@ -274,3 +274,11 @@ func settle(d time.Duration) {
 func quiet(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 }
+
+// long skips a test that takes long where only short ones are asked for, as beside the race detector.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long: run it without -short")
+	}
+}

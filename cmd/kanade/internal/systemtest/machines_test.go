@@ -29,6 +29,7 @@ import (
 // give the same answer, byte for byte and with the same headers, to every route that answers from the read model, in whole lists,
 // in pages, and for every item that a list names: what is fed by PRESENCE as well.
 func TestProveTwoMachines(t *testing.T) {
+	long(t)
 	theatres, seed := extent(t, 30, 1)
 	var asked, bytes, restarts int
 	for n := range theatres {

@@ -33,7 +33,8 @@ const aDay = 24 * time.Hour
 // By day nothing happens: the services are there for half an hour around midnight. The broker lets messages go by their age
 // by a clock that no bubble has, so the test takes out what is too old; everything else is what housekeeping does.
 func TestProveRetention(t *testing.T) {
-	days, history, ledger := 32, 5*aDay, 15*aDay
+	long(t)
+	days, history, ledger := 22, 4*aDay, 12*aDay
 	if os.Getenv("KANADE_PROVE") == "full" {
 		days, history, ledger = 365, 90*aDay, 180*aDay
 	}

@@ -19,6 +19,7 @@ const rolloutsAtOnce = 10
 // again later, and an operator kills and cancels. Each wave goes out exactly once and in time, nobody runs twice, nobody
 // outside the plan runs, what is stopped in the middle leaves no command behind, and every exec reaches its outcome.
 func TestProveWaves(t *testing.T) {
+	long(t)
 	theatres, seed := extent(t, 100, 3)
 	var waves, runs, kills, inTime int
 	for n := range theatres {

@@ -34,6 +34,7 @@ import (
 // As many rounds as fit into 12 s, or 100 with KANADE_PROVE=full (about ten minutes: -timeout 30m). A round is a rebuild and a
 // switch to the other version. KANADE_SEED repeats the choices, not the order in which processes get on.
 func TestProveSwitch(t *testing.T) {
+	long(t)
 	if testing.Short() {
 		t.Skip("switches processes for half a minute")
 	}
