@@ -206,7 +206,7 @@ func OpenPast(ctx context.Context, dir string, sequence uint64, since time.Time)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open read model of %d: %w", sequence, err), file.db.Close())
 	}
-	return &Reader{dir: abs, past: file}, nil
+	return &Reader{dir: abs, past: file, turn: newTurn()}, nil
 }
 
 // Past is OpenPast in the reader's directory.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"kanade/libs/events"
@@ -38,7 +37,8 @@ type Reader struct {
 	// past is the one file of a reader of the past, which looks no further.
 	past *slotFile
 
-	mu      sync.Mutex
+	// turn guards the rest. Whoever has it may wait for SQLite, up to a second where somebody makes or closes a file.
+	turn    turn
 	slots   map[string]*slotFile // by path
 	served  map[string]*slotFile // by directory: the one that was served last
 	current *slotFile
@@ -53,7 +53,7 @@ func OpenReader(dir string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open read model %s: %w", dir, err)
 	}
-	return &Reader{dir: abs, slots: map[string]*slotFile{}}, nil
+	return &Reader{dir: abs, turn: newTurn(), slots: map[string]*slotFile{}}, nil
 }
 
 // Close ends the use of all files, after the queries that run.
@@ -61,8 +61,8 @@ func (r *Reader) Close() error {
 	if r.past != nil {
 		return r.past.db.Close()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	_ = r.turn.take(context.Background()) // which does not end
+	defer r.turn.give()
 	var errs []error
 	for path := range r.slots {
 		errs = append(errs, r.drop(path))
@@ -82,21 +82,26 @@ func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, er
 		if len(found) > 0 {
 			c = found[0]
 		}
-		if r.answers(from, c.Sequence) {
+		switch ok, err := r.answers(ctx, from, c.Sequence); {
+		case err != nil:
+			return 0, time.Time{}, fmt.Errorf("ask how far the read model is: %w", err)
+		case ok:
 			return c.Sequence, c.At, nil
 		}
 	}
 }
 
 // answers notes how far the answers are; false where they come from another file by now, which may be behind this one.
-func (r *Reader) answers(from *slotFile, sequence uint64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *Reader) answers(ctx context.Context, from *slotFile, sequence uint64) (bool, error) {
+	if err := r.turn.take(ctx); err != nil {
+		return false, err
+	}
+	defer r.turn.give()
 	if from != r.current && from != r.past {
-		return false
+		return false, nil
 	}
 	r.seen = max(r.seen, sequence)
-	return true
+	return true, nil
 }
 
 // SlotState is one slot's file as a Reader sees it.
@@ -116,8 +121,10 @@ type SlotState struct {
 // Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
 // one that is built to take its place.
 func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.turn.take(ctx); err != nil {
+		return nil, fmt.Errorf("look for read models in %s: %w", r.dir, err)
+	}
+	defer r.turn.give()
 	if err := r.look(ctx); err != nil {
 		return nil, err
 	}
@@ -169,8 +176,10 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 	if r.past != nil {
 		return r.past, nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.turn.take(ctx); err != nil {
+		return nil, fmt.Errorf("look for a read model in %s: %w", r.dir, err)
+	}
+	defer r.turn.give()
 	if r.current == nil || again || time.Since(r.looked) >= lookAgain {
 		if err := r.look(ctx); err != nil {
 			return nil, err

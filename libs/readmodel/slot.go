@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -241,7 +240,8 @@ type slotFile struct {
 	// moved is when a look found it further than the one before.
 	moved time.Time
 
-	mu sync.Mutex
+	// turn guards stmts.
+	turn turn
 	// stmts are the prepared statements by their text: to parse a query costs as much as to answer a short one. There are
 	// as many as there are combinations of filters.
 	stmts map[string]*sql.Stmt
@@ -249,8 +249,10 @@ type slotFile struct {
 
 // prepared is the statement of a query; it is closed together with the file.
 func (s *slotFile) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.turn.give()
 	if stmt, ok := s.stmts[query]; ok {
 		return stmt, nil
 	}
@@ -273,7 +275,7 @@ func openSlotFile(path string) (*slotFile, error) {
 	}
 	db.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	db.SetMaxIdleConns(4)
-	return &slotFile{path: path, info: info, db: db, stmts: map[string]*sql.Stmt{}}, nil
+	return &slotFile{path: path, info: info, db: db, turn: newTurn(), stmts: map[string]*sql.Stmt{}}, nil
 }
 
 // same reports whether the path still names the file that is open.
