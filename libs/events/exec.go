@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"iter"
 	"time"
 )
 
@@ -102,6 +103,29 @@ func (w PlannedWave) At(place int) string {
 		return w.Expected[place]
 	}
 	return w.Waiting[place-len(w.Expected)]
+}
+
+// Targets are the endpoints that the plan names and what they are by it: wave by wave, then those that it leaves out.
+func (p ExecPlanned) Targets() iter.Seq2[string, Target] {
+	return func(yield func(string, Target) bool) {
+		for i, w := range p.Waves {
+			for _, pc := range w.Expected {
+				if !yield(pc, Target{State: StateExpected, Expected: true, Planned: true, Wave: i}) {
+					return
+				}
+			}
+			for _, pc := range w.Waiting {
+				if !yield(pc, Target{State: StateWaiting, Planned: true, Wave: i}) {
+					return
+				}
+			}
+		}
+		for _, s := range p.Skipped {
+			if !yield(s.PCID, Target{State: StateSkipped, Reason: s.Reason, Planned: true}) {
+				return
+			}
+		}
+	}
 }
 
 // SkippedPC is an endpoint of the target that the plan leaves out, and why.

@@ -80,6 +80,23 @@ func (t Totals) Outcome() Outcome {
 	}
 }
 
+// TotalsOf are the totals that a fact of an exec says; false for a fact that says none.
+func TotalsOf(p Payload) (Totals, bool) {
+	switch p := p.(type) {
+	case ExecHalted:
+		return p.Totals, true
+	case ExecClosed:
+		return p.Totals, true
+	case ExecCorrected:
+		return p.Totals, true
+	case ExecExpired:
+		return p.Totals, true
+	case ExecReduced:
+		return p.Totals, true
+	}
+	return Totals{}, false
+}
+
 func sum(m map[TargetState]int) int {
 	n := 0
 	for _, v := range m {

@@ -90,6 +90,20 @@ func (t Target) Apply(f RunFact, sequence uint64, at time.Time) (Target, bool) {
 	return t, true
 }
 
+// Plan makes a target of an endpoint that a plan names, as ExecPlanned.Targets has it, and reports whether that changed it.
+// One that spoke before it was planned keeps its state; a second plan changes nothing.
+func (t Target) Plan(as Target, sequence uint64, at time.Time) (Target, bool) {
+	switch {
+	case t.Planned:
+		return t, false
+	case t.State == "":
+		t = as
+		t.Sequence, t.At = sequence, at
+	}
+	t.Planned, t.Expected, t.Wave = true, as.Expected, as.Wave
+	return t, true
+}
+
 // Expire settles a target whose exec's time is up, and reports whether that changed it. A run that was started and
 // never ended is unknown; silence is expired.
 func (t Target) Expire(sequence uint64, at time.Time) (Target, bool) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -115,6 +114,16 @@ func (p *targetProjection) Apply(f *fact) error {
 	if f.run != nil {
 		return p.applyRun(f)
 	}
+	if err := p.applyExec(f); err != nil {
+		return err
+	}
+	if said, ok := events.TotalsOf(f.payload); ok {
+		return p.say(f.payload.AggregateID(), said)
+	}
+	return nil
+}
+
+func (p *targetProjection) applyExec(f *fact) error {
 	switch e := f.payload.(type) {
 	case events.ExecRequested:
 		return p.request(e, f)
@@ -123,18 +132,13 @@ func (p *targetProjection) Apply(f *fact) error {
 	case events.WaveDispatched:
 		return p.dispatch(e, f)
 	case events.ExecHalted:
-		return errors.Join(p.stop(e.ExecID, events.SkipReasonHalted, f), p.say(e.ExecID, e.Totals))
+		return p.stop(e.ExecID, events.SkipReasonHalted, f)
 	case events.ExecCancelled:
 		return p.stop(e.ExecID, events.SkipReasonCancelled, f)
 	case events.ExecKilled:
 		return p.stop(e.ExecID, events.SkipReasonKilled, f)
-	case events.ExecClosed:
-		return p.say(e.ExecID, e.Totals)
-	case events.ExecCorrected:
-		return p.say(e.ExecID, e.Totals)
 	case events.ExecExpired:
-		err := p.each(e.ExecID, f, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
-		return errors.Join(err, p.say(e.ExecID, e.Totals))
+		return p.each(e.ExecID, f, func(t events.Target) (events.Target, bool) { return t.Expire(f.seq, f.at) })
 	case events.ExecReduced:
 		return p.reduce(e)
 	default:
@@ -205,7 +209,7 @@ func (p *targetProjection) reduce(e events.ExecReduced) error {
 		x.row.row = totalsRow{execID: e.ExecID, initiatedAt: e.InitiatedAt, kept: targetsForgotten}
 		x.row.live = true
 	}
-	return p.say(e.ExecID, e.Totals)
+	return nil
 }
 
 // forget lets what there is of the exec be forgotten with the next steps, whatever its age.
@@ -233,30 +237,11 @@ func (p *targetProjection) plan(e events.ExecPlanned, f *fact) error {
 	if e.MaxParallel != nil && !x.planned() {
 		x.placed = &e
 	}
-	add := func(pcID string, planned events.Target) {
-		t := x.at(pcID)
-		if t.row.Planned {
-			return
+	for pc, as := range e.Targets() {
+		t := x.at(pc)
+		if next, changed := t.row.Target.Target.Plan(as, f.seq, f.at); changed {
+			x.change(t, next)
 		}
-		if said := t.row.Target.Target; said.State != "" {
-			said.Expected, said.Wave = planned.Expected, planned.Wave
-			planned = said
-		} else {
-			planned.Sequence, planned.At = f.seq, f.at
-		}
-		planned.Planned = true
-		x.change(t, planned)
-	}
-	for i, w := range e.Waves {
-		for _, pc := range w.Expected {
-			add(pc, events.Target{State: events.StateExpected, Expected: true, Wave: i})
-		}
-		for _, pc := range w.Waiting {
-			add(pc, events.Target{State: events.StateWaiting, Wave: i})
-		}
-	}
-	for _, s := range e.Skipped {
-		add(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
 	}
 	return nil
 }

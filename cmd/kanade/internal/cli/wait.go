@@ -182,21 +182,10 @@ func because(reason string) string {
 }
 
 func (f *follower) plan(p events.ExecPlanned, e client.Event) {
-	put := func(pc string, t events.Target) {
-		t.Planned, t.Sequence, t.At = true, e.Sequence, e.Time
-		f.targets[pc] = t
-	}
 	f.waves = p.Waves
-	for i, w := range p.Waves {
-		for _, pc := range w.Expected {
-			put(pc, events.Target{State: events.StateExpected, Expected: true, Wave: i})
-		}
-		for _, pc := range w.Waiting {
-			put(pc, events.Target{State: events.StateWaiting, Wave: i})
-		}
-	}
-	for _, s := range p.Skipped {
-		put(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
+	for pc, t := range p.Targets() {
+		t.Sequence, t.At = e.Sequence, e.Time
+		f.targets[pc] = t
 	}
 	t := f.count()
 	text := "planned: " + sentenceOfTotals(t)

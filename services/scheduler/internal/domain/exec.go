@@ -167,15 +167,10 @@ func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
 		if p.MaxParallel != nil {
 			x.Waves[i].Order = slices.Concat(w.Expected, w.Waiting)
 		}
-		for _, pc := range w.Expected {
-			x.set(pc, events.Target{State: events.StateExpected, Expected: true, Planned: true, Wave: i, At: at, Sequence: seq})
-		}
-		for _, pc := range w.Waiting {
-			x.set(pc, events.Target{State: events.StateWaiting, Planned: true, Wave: i, At: at, Sequence: seq})
-		}
 	}
-	for _, s := range p.Skipped {
-		x.set(s.PCID, events.Target{State: events.StateSkipped, Planned: true, Reason: s.Reason, At: at, Sequence: seq})
+	for pc, t := range p.Targets() {
+		t.At, t.Sequence = at, seq
+		x.set(pc, t)
 	}
 }
 

@@ -23,21 +23,16 @@ type Reduction struct {
 func (r *Reduction) Apply(e *events.Event, p events.Payload, seq uint64, at time.Time) {
 	r.Summary.Apply(p, e, seq)
 	r.LastSeq = seq
-	switch p := p.(type) {
+	switch p.(type) {
 	case events.ExecRequested:
 		if r.RequestedAt.IsZero() {
 			r.RequestedAt = at
 		}
-	case events.ExecHalted:
-		r.Totals = p.Totals
-	case events.ExecClosed:
-		r.Totals = p.Totals
-	case events.ExecCorrected:
-		r.Totals = p.Totals
-	case events.ExecExpired:
-		r.Totals = p.Totals
 	case events.ExecReduced:
-		r.Totals, r.Reduced = p.Totals, true
+		r.Reduced = true
+	}
+	if said, ok := events.TotalsOf(p); ok {
+		r.Totals = said
 	}
 }
 
@@ -90,36 +85,16 @@ func (r *Recount) Apply(p events.Payload, seq uint64, at time.Time) {
 	}
 }
 
-// planned makes targets of the plan's endpoints. One that spoke before keeps its state.
+// planned makes targets of the plan's endpoints.
 func (r *Recount) planned(p events.ExecPlanned, seq uint64, at time.Time) {
 	if r.plan != nil {
 		return
 	}
 	r.plan = &p
-	add := func(pc string, t events.Target) {
-		said, known := r.targets[pc]
-		switch {
-		case said.Planned:
-			return
-		case known:
-			said.Expected, said.Wave = t.Expected, t.Wave
-			t = said
-		default:
-			t.Sequence, t.At = seq, at
+	for pc, as := range p.Targets() {
+		if next, changed := r.targets[pc].Plan(as, seq, at); changed {
+			r.set(pc, next)
 		}
-		t.Planned = true
-		r.set(pc, t)
-	}
-	for i, w := range p.Waves {
-		for _, pc := range w.Expected {
-			add(pc, events.Target{State: events.StateExpected, Expected: true, Wave: i})
-		}
-		for _, pc := range w.Waiting {
-			add(pc, events.Target{State: events.StateWaiting, Wave: i})
-		}
-	}
-	for _, s := range p.Skipped {
-		add(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
 	}
 }
 
