@@ -2,7 +2,6 @@ package readmodel
 
 import (
 	"context"
-	"time"
 
 	"kanade/libs/events"
 )
@@ -10,27 +9,16 @@ import (
 // Calendar is the current document of a named calendar.
 type Calendar struct {
 	ID string
-	// Document is the calendar as JSON, byte for byte as stored; libs/catalog reads it.
-	Document string
-	// Source is the text as it was sent, and SourceType "yaml" or "json".
-	Source, SourceType string
-	// Hash is the SHA-256 of Document in lower-case hex.
-	Hash string
-	// Sequence is the LOG sequence of the fact that saved it, SavedAt its time by the broker's clock, Actor who did it.
-	Sequence uint64
-	SavedAt  time.Time
-	Actor    events.Actor
+	Revision
 }
 
 var calendars = relation{
-	name: "calendars", key: 1, rowid: true, columns: []string{
-		"id TEXT", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT", "sequence INTEGER", "saved_at INTEGER", "actor TEXT",
-	},
+	name: "calendars", key: 1, rowid: true, columns: withRevision("id TEXT"),
 	indexes: []string{"CREATE INDEX calendars_written ON calendars (sequence)"},
 }
 
 func (c *Calendar) fields() []any {
-	return []any{&c.ID, &c.Document, &c.Source, &c.SourceType, &c.Hash, sequence{&c.Sequence}, nanos{&c.SavedAt}, &c.Actor}
+	return c.Revision.fields(&c.ID)
 }
 
 type calendarProjection struct{ *rows[Calendar, *Calendar] }
@@ -46,10 +34,7 @@ func (p calendarProjection) Apply(f *fact) error {
 		if err != nil {
 			return err
 		}
-		row.row = Calendar{
-			ID: e.Calendar, Document: string(e.Document), Source: e.Source, SourceType: e.SourceType, Hash: e.Hash,
-			Sequence: f.seq, SavedAt: f.event.Time, Actor: f.event.Actor,
-		}
+		row.row = Calendar{ID: e.Calendar, Revision: revisionOf(e.DocumentRevision, f)}
 		p.put(row)
 	case events.CalendarDeleted:
 		row, err := p.get(e.Calendar)

@@ -2,7 +2,6 @@ package readmodel
 
 import (
 	"context"
-	"time"
 
 	"kanade/libs/events"
 )
@@ -10,16 +9,7 @@ import (
 // Job is the current manifest of a job.
 type Job struct {
 	ID, Version string
-	// Document is the manifest as JSON, byte for byte as stored; libs/catalog reads it.
-	Document string
-	// Source is the text as it was sent, and SourceType "yaml" or "json".
-	Source, SourceType string
-	// Hash is the SHA-256 of Document in lower-case hex.
-	Hash string
-	// Sequence is the LOG sequence of the fact that saved it, SavedAt its time by the broker's clock, Actor who did it.
-	Sequence uint64
-	SavedAt  time.Time
-	Actor    events.Actor
+	Revision
 	// Live counts the executions of this job that have not ended.
 	Live Live
 }
@@ -27,13 +17,10 @@ type Job struct {
 // Live counts executions of a job by status.
 type Live struct{ Running, Pending int }
 
-var jobs = relation{name: "jobs", key: 1, rowid: true, columns: []string{
-	"id TEXT", "version TEXT", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
-	"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
-}}
+var jobs = relation{name: "jobs", key: 1, rowid: true, columns: withRevision("id TEXT", "version TEXT")}
 
 func (j *Job) fields() []any {
-	return []any{&j.ID, &j.Version, &j.Document, &j.Source, &j.SourceType, &j.Hash, sequence{&j.Sequence}, nanos{&j.SavedAt}, &j.Actor}
+	return j.Revision.fields(&j.ID, &j.Version)
 }
 
 type jobProjection struct{ *rows[Job, *Job] }
@@ -47,10 +34,7 @@ func (p jobProjection) Apply(f *fact) error {
 		if err != nil {
 			return err
 		}
-		row.row = Job{
-			ID: e.ID, Version: e.Version, Document: string(e.Document), Source: e.Source, SourceType: e.SourceType, Hash: e.Hash,
-			Sequence: f.seq, SavedAt: f.event.Time, Actor: f.event.Actor,
-		}
+		row.row = Job{ID: e.ID, Version: e.Version, Revision: revisionOf(e.DocumentRevision, f)}
 		p.put(row)
 	case events.JobDeleted:
 		row, err := p.get(e.ID)

@@ -2,7 +2,6 @@ package readmodel
 
 import (
 	"context"
-	"time"
 
 	"kanade/libs/events"
 )
@@ -11,30 +10,16 @@ import (
 type Schedule struct {
 	ID, JobID string
 	Enabled   bool
-	// Document is the schedule as JSON, byte for byte as stored; libs/catalog reads it.
-	Document string
-	// Source is the text as it was sent, and SourceType "yaml" or "json".
-	Source, SourceType string
-	// Hash is the SHA-256 of Document in lower-case hex.
-	Hash string
-	// Sequence is the LOG sequence of the fact that saved it, SavedAt its time by the broker's clock, Actor who did it.
-	Sequence uint64
-	SavedAt  time.Time
-	Actor    events.Actor
+	Revision
 }
 
 var schedules = relation{
-	name: "schedules", key: 1, rowid: true, columns: []string{
-		"id TEXT", "job_id TEXT", "enabled INTEGER", "document TEXT", "source TEXT", "source_type TEXT", "hash TEXT",
-		"sequence INTEGER", "saved_at INTEGER", "actor TEXT",
-	},
+	name: "schedules", key: 1, rowid: true, columns: withRevision("id TEXT", "job_id TEXT", "enabled INTEGER"),
 	indexes: []string{"CREATE INDEX schedules_written ON schedules (sequence)"},
 }
 
 func (s *Schedule) fields() []any {
-	return []any{
-		&s.ID, &s.JobID, &s.Enabled, &s.Document, &s.Source, &s.SourceType, &s.Hash, sequence{&s.Sequence}, nanos{&s.SavedAt}, &s.Actor,
-	}
+	return s.Revision.fields(&s.ID, &s.JobID, &s.Enabled)
 }
 
 type scheduleProjection struct{ *rows[Schedule, *Schedule] }
@@ -50,11 +35,7 @@ func (p scheduleProjection) Apply(f *fact) error {
 		if err != nil {
 			return err
 		}
-		row.row = Schedule{
-			ID: e.ID, JobID: e.JobID, Enabled: e.Enabled,
-			Document: string(e.Document), Source: e.Source, SourceType: e.SourceType, Hash: e.Hash,
-			Sequence: f.seq, SavedAt: f.event.Time, Actor: f.event.Actor,
-		}
+		row.row = Schedule{ID: e.ID, JobID: e.JobID, Enabled: e.Enabled, Revision: revisionOf(e.DocumentRevision, f)}
 		p.put(row)
 	case events.ScheduleDeleted:
 		row, err := p.get(e.ID)

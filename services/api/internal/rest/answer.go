@@ -59,6 +59,13 @@ func written(w http.ResponseWriter, seq uint64) {
 	w.Header().Set(headerSequence, strconv.FormatUint(seq, 10))
 }
 
+// done answers a request of which there is nothing more to say.
+func done(w http.ResponseWriter, seq uint64) error {
+	written(w, seq)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // instant is a time as answered: RFC 3339 in UTC with 0, 3, 6 or 9 digits of a fraction; null when zero.
 type instant time.Time
 

@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 
@@ -13,45 +12,19 @@ import (
 )
 
 func (s *server) listCalendars(w http.ResponseWriter, r *http.Request, _ string) error {
-	q := queryOf(r)
-	page := q.page(readmodel.All)
-	if q.err != nil {
-		return q.err
-	}
-	rows, next, err := s.Reader.Calendars(r.Context(), page)
-	if err != nil {
-		return err
-	}
-	n, err := s.Reader.CountCalendars(r.Context())
-	if err != nil {
-		return err
-	}
-	total(w, n)
-	answer := make([]json.RawMessage, len(rows))
-	for i := range rows {
-		answer[i] = json.RawMessage(rows[i].Document)
-	}
-	return writeList(w, r, answer, next)
+	return listDocuments(w, r, s.Reader.Calendars, s.Reader.CountCalendars, func(c *readmodel.Calendar) json.RawMessage { return json.RawMessage(c.Document) })
 }
 
 func (s *server) calendar(r *http.Request) (readmodel.Calendar, error) {
-	id, err := pathID(r, "id")
-	if err != nil {
-		return readmodel.Calendar{}, err
-	}
-	c, err := s.Reader.Calendar(r.Context(), id)
-	if errors.Is(err, readmodel.ErrNotFound) {
-		err = domain.Refuse(domain.NotFound, "calendar '%s' not found", id)
-	}
-	return c, err
+	return documentOf(r, "calendar", s.Reader.Calendar)
 }
 
 func (s *server) getCalendar(w http.ResponseWriter, r *http.Request, _ string) error {
 	c, err := s.calendar(r)
-	if err != nil || notModified(w, r, domain.ETag(c.Hash)) {
+	if err != nil {
 		return err
 	}
-	return writeBytes(w, "application/json", []byte(c.Document))
+	return writeDocument(w, r, c.Revision)
 }
 
 func (s *server) getCalendarYAML(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -59,12 +32,7 @@ func (s *server) getCalendarYAML(w http.ResponseWriter, r *http.Request, _ strin
 	if err != nil {
 		return err
 	}
-	text, err := domain.YAMLText(c.Source, c.SourceType, c.Document)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("ETag", domain.ETag(c.Hash))
-	return writeBytes(w, "application/yaml", []byte(text))
+	return writeDocumentYAML(w, c.Revision)
 }
 
 func (s *server) putCalendar(w http.ResponseWriter, r *http.Request, route string) error {
@@ -92,13 +60,10 @@ func (s *server) putCalendar(w http.ResponseWriter, r *http.Request, route strin
 	if err != nil {
 		return err
 	}
-	text, err := doc.Document()
+	hash, err := saved(w, seq, doc)
 	if err != nil {
 		return err
 	}
-	hash := catalog.Hash(text)
-	written(w, seq)
-	w.Header().Set("ETag", domain.ETag(hash))
 	return writeJSON(w, struct {
 		ID       string                  `json:"id"`
 		Kind     catalog.DayCalendarKind `json:"kind"`
@@ -125,7 +90,5 @@ func (s *server) deleteCalendar(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }

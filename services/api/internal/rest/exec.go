@@ -79,3 +79,12 @@ func answerExec(w http.ResponseWriter, e events.ExecRequested, seq uint64, plan 
 	}
 	return writeJSON(w, answer)
 }
+
+// answerStored is answerExec with the plan that the request holds.
+func answerStored(w http.ResponseWriter, e events.ExecRequested, seq uint64) error {
+	plan, err := catalog.ParsePlanDocument(e.Plan)
+	if err != nil {
+		return err
+	}
+	return answerExec(w, e, seq, plan)
+}

@@ -53,11 +53,7 @@ func (s *server) runScheduleNow(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	plan, err := catalog.ParsePlanDocument(e.Plan)
-	if err != nil {
-		return err
-	}
-	return answerExec(w, e, seq, plan)
+	return answerStored(w, e, seq)
 }
 
 // admitting is admit for the plan that the request holds.

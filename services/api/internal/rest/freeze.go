@@ -61,7 +61,5 @@ func (s *server) deleteFreeze(w http.ResponseWriter, r *http.Request, route stri
 	if err != nil {
 		return err
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }

@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -13,51 +12,25 @@ import (
 )
 
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request, _ string) error {
-	q := queryOf(r)
-	page := q.page(readmodel.All)
-	if q.err != nil {
-		return q.err
-	}
-	rows, next, err := s.Reader.Jobs(r.Context(), page)
-	if err != nil {
-		return err
-	}
-	n, err := s.Reader.CountJobs(r.Context())
-	if err != nil {
-		return err
-	}
-	total(w, n)
-	answer := make([]json.RawMessage, len(rows))
-	for i, j := range rows {
-		answer[i] = withLive(j)
-	}
-	return writeList(w, r, answer, next)
+	return listDocuments(w, r, s.Reader.Jobs, s.Reader.CountJobs, withLive)
 }
 
 // withLive is the stored document, byte for byte, with one more key.
-func withLive(j readmodel.Job) json.RawMessage {
+func withLive(j *readmodel.Job) json.RawMessage {
 	open := j.Document[:len(j.Document)-1]
 	return fmt.Appendf(nil, `%s,"live":{"running":%d,"pending":%d}}`, open, j.Live.Running, j.Live.Pending)
 }
 
 func (s *server) job(r *http.Request) (readmodel.Job, error) {
-	id, err := pathID(r, "id")
-	if err != nil {
-		return readmodel.Job{}, err
-	}
-	j, err := s.Reader.Job(r.Context(), id)
-	if errors.Is(err, readmodel.ErrNotFound) {
-		err = domain.Refuse(domain.NotFound, "job '%s' not found", id)
-	}
-	return j, err
+	return documentOf(r, "job", s.Reader.Job)
 }
 
 func (s *server) getJob(w http.ResponseWriter, r *http.Request, _ string) error {
 	j, err := s.job(r)
-	if err != nil || notModified(w, r, domain.ETag(j.Hash)) {
+	if err != nil {
 		return err
 	}
-	return writeBytes(w, "application/json", []byte(j.Document))
+	return writeDocument(w, r, j.Revision)
 }
 
 func (s *server) getJobYAML(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -65,12 +38,7 @@ func (s *server) getJobYAML(w http.ResponseWriter, r *http.Request, _ string) er
 	if err != nil {
 		return err
 	}
-	text, err := domain.YAMLText(j.Source, j.SourceType, j.Document)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("ETag", domain.ETag(j.Hash))
-	return writeBytes(w, "application/yaml", []byte(text))
+	return writeDocumentYAML(w, j.Revision)
 }
 
 func (s *server) postJob(w http.ResponseWriter, r *http.Request, route string) error {
@@ -97,13 +65,10 @@ func (s *server) postJob(w http.ResponseWriter, r *http.Request, route string) e
 	if err != nil {
 		return err
 	}
-	doc, err := m.Document()
+	hash, err := saved(w, seq, m)
 	if err != nil {
 		return err
 	}
-	hash := catalog.Hash(doc)
-	written(w, seq)
-	w.Header().Set("ETag", domain.ETag(hash))
 	return writeJSON(w, struct {
 		ID          string  `json:"id"`
 		Version     string  `json:"version"`
@@ -129,9 +94,7 @@ func (s *server) deleteJob(w http.ResponseWriter, r *http.Request, route string)
 	if err != nil {
 		return err
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }
 
 // schedulesWith lists the schedules of which something is true, as of at least a sequence.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"kanade/libs/catalog"
 	"kanade/libs/events"
 	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
@@ -34,11 +33,7 @@ func (s *server) retryExecution(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	plan, err := catalog.ParsePlanDocument(e.Plan)
-	if err != nil {
-		return err
-	}
-	return answerExec(w, e, seq, plan)
+	return answerStored(w, e, seq)
 }
 
 // retried lists the endpoints that are tried again, as of at least a sequence.

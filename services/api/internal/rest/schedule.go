@@ -2,7 +2,6 @@ package rest
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"kanade/libs/catalog"
@@ -11,45 +10,19 @@ import (
 )
 
 func (s *server) listSchedules(w http.ResponseWriter, r *http.Request, _ string) error {
-	q := queryOf(r)
-	page := q.page(readmodel.All)
-	if q.err != nil {
-		return q.err
-	}
-	rows, next, err := s.Reader.Schedules(r.Context(), page)
-	if err != nil {
-		return err
-	}
-	n, err := s.Reader.CountSchedules(r.Context())
-	if err != nil {
-		return err
-	}
-	total(w, n)
-	answer := make([]json.RawMessage, len(rows))
-	for i := range rows {
-		answer[i] = json.RawMessage(rows[i].Document)
-	}
-	return writeList(w, r, answer, next)
+	return listDocuments(w, r, s.Reader.Schedules, s.Reader.CountSchedules, func(x *readmodel.Schedule) json.RawMessage { return json.RawMessage(x.Document) })
 }
 
 func (s *server) schedule(r *http.Request) (readmodel.Schedule, error) {
-	id, err := pathID(r, "id")
-	if err != nil {
-		return readmodel.Schedule{}, err
-	}
-	x, err := s.Reader.Schedule(r.Context(), id)
-	if errors.Is(err, readmodel.ErrNotFound) {
-		err = domain.Refuse(domain.NotFound, "schedule '%s' not found", id)
-	}
-	return x, err
+	return documentOf(r, "schedule", s.Reader.Schedule)
 }
 
 func (s *server) getSchedule(w http.ResponseWriter, r *http.Request, _ string) error {
 	x, err := s.schedule(r)
-	if err != nil || notModified(w, r, domain.ETag(x.Hash)) {
+	if err != nil {
 		return err
 	}
-	return writeBytes(w, "application/json", []byte(x.Document))
+	return writeDocument(w, r, x.Revision)
 }
 
 func (s *server) getScheduleYAML(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -57,12 +30,7 @@ func (s *server) getScheduleYAML(w http.ResponseWriter, r *http.Request, _ strin
 	if err != nil {
 		return err
 	}
-	text, err := domain.YAMLText(x.Source, x.SourceType, x.Document)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("ETag", domain.ETag(x.Hash))
-	return writeBytes(w, "application/yaml", []byte(text))
+	return writeDocumentYAML(w, x.Revision)
 }
 
 func (s *server) postSchedule(w http.ResponseWriter, r *http.Request, route string) error {
@@ -88,13 +56,10 @@ func (s *server) postSchedule(w http.ResponseWriter, r *http.Request, route stri
 	if err != nil {
 		return err
 	}
-	text, err := doc.Document()
+	hash, err := saved(w, seq, doc)
 	if err != nil {
 		return err
 	}
-	hash := catalog.Hash(text)
-	written(w, seq)
-	w.Header().Set("ETag", domain.ETag(hash))
 	return writeJSON(w, struct {
 		ID       string `json:"id"`
 		When     string `json:"when"`
@@ -118,9 +83,7 @@ func (s *server) deleteSchedule(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }
 
 func (s *server) enableSchedule(w http.ResponseWriter, r *http.Request, route string) error {
@@ -136,9 +99,7 @@ func (s *server) enableSchedule(w http.ResponseWriter, r *http.Request, route st
 	if err != nil {
 		return err
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }
 
 // disableSchedule with cascade revokes the schedule's job as well, and with cascade_kill kills its execs.
@@ -175,9 +136,7 @@ func (s *server) disableSchedule(w http.ResponseWriter, r *http.Request, route s
 		}
 		seq = max(seq, killed)
 	}
-	written(w, seq)
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, seq)
 }
 
 func (s *server) listTicks(w http.ResponseWriter, r *http.Request, _ string) error {
