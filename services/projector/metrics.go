@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"kanade/libs/process"
 )
 
 // scrapeTimeout bounds what a scrape waits for the broker.
@@ -21,7 +23,8 @@ type metrics struct {
 	parked   *prometheus.CounterVec
 	stalled  *prometheus.GaugeVec
 	removed  prometheus.Counter
-	watched  []prometheus.Collector
+	// shown takes out of the registry what was put into it.
+	shown []func()
 }
 
 func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
@@ -47,17 +50,18 @@ func newMetrics(registry prometheus.Registerer, slot string) (*metrics, error) {
 			Name: "kanade_projector_old_files_removed_total", Help: "Files of other schemas that were removed from the slot.",
 		}),
 	}
-	for _, c := range m.collectors() {
-		if err := m.registry.Register(c); err != nil {
-			m.unregister()
-			return nil, fmt.Errorf("register metrics of %s: %w", slot, err)
-		}
+	if err := m.show(m.at, m.size, m.duration, m.parked, m.stalled, m.removed); err != nil {
+		return nil, fmt.Errorf("metrics of %s: %w", slot, err)
 	}
 	return m, nil
 }
 
-func (m *metrics) collectors() []prometheus.Collector {
-	return append([]prometheus.Collector{m.at, m.size, m.duration, m.parked, m.stalled, m.removed}, m.watched...)
+func (m *metrics) show(collectors ...prometheus.Collector) error {
+	hide, err := process.Register(m.registry, collectors...)
+	if err == nil {
+		m.shown = append(m.shown, hide)
+	}
+	return err
 }
 
 // watch makes the gauges of how far a feed is and how old that is, which ask the broker whenever they are read; NaN while
@@ -91,17 +95,16 @@ func (m *metrics) watch(stream string, feed func() *feed) error {
 			}
 			return math.NaN()
 		})
-		if err := m.registry.Register(gauge); err != nil {
-			return fmt.Errorf("register metrics of %s: %w", stream, err)
+		if err := m.show(gauge); err != nil {
+			return fmt.Errorf("metrics of stream %s: %w", stream, err)
 		}
-		m.watched = append(m.watched, gauge)
 	}
 	return nil
 }
 
 func (m *metrics) unregister() {
-	for _, c := range m.collectors() {
-		m.registry.Unregister(c)
+	for _, hide := range m.shown {
+		hide()
 	}
 }
 

@@ -2,9 +2,9 @@
 package metrics
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"kanade/libs/process"
 )
 
 // Metrics are the agent's collectors. Safe for concurrent use.
@@ -23,8 +23,7 @@ type Metrics struct {
 	// CatchUpFailures counts catch-ups that failed and were tried again.
 	CatchUpFailures prometheus.Counter
 
-	reg   prometheus.Registerer
-	owned []prometheus.Collector
+	unregister func()
 }
 
 // New makes the collectors and registers them; waiting tells how many messages the outbox holds. Close takes them out
@@ -49,24 +48,14 @@ func New(reg prometheus.Registerer, waiting func() int) (*Metrics, error) {
 		CatchUpFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kanade_agent_catch_up_failures_total", Help: "Catch-ups that failed; they are tried again.",
 		}),
-		reg: reg,
 	}
 	outbox := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kanade_agent_outbox_messages", Help: "Facts that the log has not acknowledged yet.",
 	}, func() float64 { return float64(waiting()) })
-	for _, c := range []prometheus.Collector{m.Heard, m.Runs, m.Skips, m.OutputsCut, m.Running, m.CatchUpFailures, outbox} {
-		if err := reg.Register(c); err != nil {
-			m.Close()
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-		m.owned = append(m.owned, c)
-	}
-	return m, nil
+	var err error
+	m.unregister, err = process.Register(reg, m.Heard, m.Runs, m.Skips, m.OutputsCut, m.Running, m.CatchUpFailures, outbox)
+	return m, err
 }
 
 // Close unregisters the collectors, so that the agent can be started again in the same process.
-func (m *Metrics) Close() {
-	for _, c := range m.owned {
-		m.reg.Unregister(c)
-	}
-}
+func (m *Metrics) Close() { m.unregister() }

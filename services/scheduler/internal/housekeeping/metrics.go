@@ -1,23 +1,23 @@
 package housekeeping
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"kanade/libs/process"
 )
 
 type metrics struct {
-	reg     prometheus.Registerer
 	deleted *prometheus.CounterVec
 	reduced prometheus.Counter
 	seconds prometheus.Gauge
 	lastRun prometheus.Gauge
+	close   func()
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		reg: reg,
 		deleted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kanade_scheduler_housekeeping_deleted_total", Help: "Facts that housekeeping has deleted from the log, by kind.",
 		}, []string{"kind"}),
@@ -27,32 +27,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "kanade_scheduler_housekeeping_last_run_timestamp_seconds", Help: "When this process last finished housekeeping, 0 if it has not.",
 		}),
 	}
-	if reg == nil {
-		return m, nil
-	}
-	for _, c := range m.collectors() {
-		if err := reg.Register(c); err != nil {
-			m.close()
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.deleted, m.reduced, m.seconds, m.lastRun}
+	var err error
+	m.close, err = process.Register(reg, m.deleted, m.reduced, m.seconds, m.lastRun)
+	return m, err
 }
 
 // timer begins to measure a run; what it gives ends that.
 func (m *metrics) timer() (took func() time.Duration) {
 	return prometheus.NewTimer(prometheus.ObserverFunc(m.seconds.Set)).ObserveDuration
-}
-
-func (m *metrics) close() {
-	if m.reg == nil {
-		return
-	}
-	for _, c := range m.collectors() {
-		m.reg.Unregister(c)
-	}
 }

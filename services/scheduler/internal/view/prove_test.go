@@ -24,7 +24,6 @@ import (
 // fail, and now and then both handle the same message at once. Whenever everybody is quiet, each key shows the newest
 // fact, which says what the newest act said by the broker's clock, whichever way it came; and no act is in the log twice.
 func TestProveAdoptionConverges(t *testing.T) {
-	long(t)
 	seeds, acts, adopted := 40, 0, 0
 	if testing.Short() {
 		seeds = 8
@@ -211,12 +210,4 @@ func groupsText(list ...string) string {
 	slices.Sort(list)
 	value, _ := json.Marshal(map[string][]string{"groups": append([]string{}, slices.Compact(list)...)})
 	return string(value)
-}
-
-// long skips a test that takes long where only short ones are asked for, as beside the race detector.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it takes long: run it without -short")
-	}
 }
