@@ -24,8 +24,7 @@ var brief = events.Retain{History: 10 * aDay, Ledger: 30 * aDay}
 // facts are told again, late and in another order; with what housekeeping does to the log in between. KANADE_PROVE=full
 // checks 2 000 logs.
 func TestProveForgetting(t *testing.T) {
-	long(t)
-	seed := extent(t, "30", "2000")
+	seed := extent(t, 30, 2_000)
 	var logs, messages, rebuilds, gone int
 	rapid.Check(t, func(t *rapid.T) {
 		a := age(t)

@@ -82,8 +82,7 @@ func pagers(ctx context.Context, r *Reader) []pager {
 // The pages of every list, put together, are the list: also while rows come in between, no row comes twice, and none that
 // was there from the beginning to the end is missed. KANADE_PROVE=full checks 5 000 logs; KANADE_SEED repeats a run.
 func TestProvePages(t *testing.T) {
-	long(t)
-	seed := extent(t, "100", "5000")
+	seed := extent(t, 100, 5_000)
 	var logs, pages, rows int
 	rapid.Check(t, func(t *rapid.T) {
 		p, r := readInPages(t)

@@ -24,17 +24,20 @@ func setFlag(t *testing.T, name, value string) {
 	t.Cleanup(func() { require.NoError(t, flag.Set(name, before)) })
 }
 
-// extent sets how many cases rapid checks, more of them with KANADE_PROVE=full, and from which seed on, which it gives:
-// KANADE_SEED, or one of the clock.
-func extent(t *testing.T, otherwise, full string) (seed string) {
+// extent sets how many cases rapid checks, more of them with KANADE_PROVE=full and a tenth with -short, and from which seed
+// on, which it gives: KANADE_SEED, or one of the clock.
+func extent(t *testing.T, otherwise, full int) (seed string) {
 	cases := otherwise
-	if os.Getenv("KANADE_PROVE") == "full" {
+	switch {
+	case os.Getenv("KANADE_PROVE") == "full":
 		cases = full
+	case testing.Short():
+		cases = otherwise / 10
 	}
 	if seed = os.Getenv("KANADE_SEED"); seed == "" {
 		seed = strconv.FormatInt(time.Now().UnixNano(), 10)
 	}
-	setFlag(t, "rapid.checks", cases)
+	setFlag(t, "rapid.checks", strconv.Itoa(cases))
 	setFlag(t, "rapid.seed", seed)
 	t.Logf("seed %s", seed)
 	return seed
@@ -44,8 +47,7 @@ func extent(t *testing.T, otherwise, full string) (seed string) {
 // those of one clean pass, bit for bit; the totals always equal a count of the targets, and the targets a fold of the log
 // that knows nothing of rows. KANADE_PROVE=full checks 10 000 logs; KANADE_SEED repeats a run.
 func TestProveConvergence(t *testing.T) {
-	long(t)
-	seed := extent(t, "300", "10000")
+	seed := extent(t, 300, 10_000)
 	var logs, messages, batches, restarts, poison int
 	rapid.Check(t, func(t *rapid.T) {
 		log := drawLog(t)

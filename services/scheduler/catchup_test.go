@@ -14,7 +14,7 @@ import (
 	"kanade/services/scheduler"
 )
 
-// proof is how much of a proof is run, and its seed, which KANADE_SEED repeats.
+// proof is how much of a proof is run, a fifth of it with -short, and its seed, which KANADE_SEED repeats.
 func proof(t *testing.T, full, short int) (extent int, seed uint64) {
 	t.Helper()
 	seed, extent = uint64(time.Now().UnixNano()), short
@@ -23,8 +23,11 @@ func proof(t *testing.T, full, short int) (extent int, seed uint64) {
 		seed, err = strconv.ParseUint(text, 10, 64)
 		require.NoError(t, err, "KANADE_SEED")
 	}
-	if os.Getenv("KANADE_PROVE") == "full" {
+	switch {
+	case os.Getenv("KANADE_PROVE") == "full":
 		extent = full
+	case testing.Short() && short > 1:
+		extent = max(1, short/5)
 	}
 	t.Logf("seed %d", seed)
 	return extent, seed
@@ -44,7 +47,6 @@ type outage struct {
 // the endpoint has run, is what the words of docs/decisions/0021-schedules.md say. The moments are drawn; KANADE_PROVE=full
 // draws 25 times, otherwise a third of the schedules is drawn.
 func TestProveCatchUp(t *testing.T) {
-	long(t)
 	rounds, seed := proof(t, 25, 1)
 	var n struct{ schedules, ticks, runs int }
 	for round := range rounds {

@@ -3,8 +3,6 @@ package scheduler_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -217,17 +215,7 @@ func TestDocumentsAndTicksLeave(t *testing.T) {
 // Handlers fail, come twice and are killed, schedulers come and go and so does the broker: in the end the log holds what it
 // has to, each exec was reduced once, and no fact left before its time.
 func TestProveHousekeepingInTrouble(t *testing.T) {
-	long(t)
-	seed, span := rand.Uint64(), 21
-	if text := os.Getenv("KANADE_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("seed %d", seed)
-	if os.Getenv("KANADE_PROVE") == "full" {
-		span = 90
-	}
+	span, seed := proof(t, 90, 21)
 	random := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
@@ -315,7 +303,7 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 		require.NoError(t, err)
 		state, err := info.Info(t.Context())
 		require.NoError(t, err)
-		t.Logf("PROVED housekeeping in trouble: %d days, %d execs reduced once, %d of them with late answers, %d restarts; %d of %d messages left; seed %d",
+		t.Logf("PROVED TestProveHousekeepingInTrouble: %d days, %d execs reduced once, %d of them with late answers, %d restarts; %d of %d messages left; seed %d",
 			span, len(reducedAt), late, restarts, state.State.Msgs, last, seed)
 	})
 }

@@ -24,7 +24,6 @@ import (
 // read model, of which one after the other is taken away and comes back, and is built anew now and then: who names his
 // sequence never reads an older state.
 func TestProveReadYourWrites(t *testing.T) {
-	long(t)
 	const clients, eachTime = 8, 25
 	rounds := 12
 	if os.Getenv("KANADE_PROVE") == "full" {

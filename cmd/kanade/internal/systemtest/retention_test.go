@@ -38,11 +38,7 @@ func TestProveRetention(t *testing.T) {
 	if os.Getenv("KANADE_PROVE") == "full" {
 		days, history, ledger = 365, 90*aDay, 180*aDay
 	}
-	seed := uint64(time.Now().UnixNano())
-	if given, err := strconv.ParseUint(os.Getenv("KANADE_SEED"), 10, 64); err == nil {
-		seed = given
-	}
-	t.Logf("seed %d", seed)
+	seed := drawnSeed(t)
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(time.Date(2040, 1, 1, 23, 50, 0, 0, time.UTC))) // later than any clock says: see above
 		y := newYear(t, seed, history, ledger)

@@ -42,7 +42,6 @@ func theatres(t *testing.T, n int, seed uint64, endpoints int, play func(w *thea
 // while everything is taken away for moments. After a halt nothing goes out; what is too much halts; and with the strict
 // budget the endpoints in flight and those that failed are never more than it, at any place in the log.
 func TestProveFailureBudget(t *testing.T) {
-	long(t)
 	n, seed := extent(t, 100, 2)
 	var halted, parts, failed int
 	ok := theatres(t, n, seed, 10, func(w *theatre) {
@@ -145,7 +144,6 @@ func (w *theatre) requireBudget(x *rolloutExec, t *truth) (halted, releases, fai
 // form the exec had and whatever was taken away meanwhile. Those that lose the network while they run, back off between
 // attempts, wait for their jitter or in the queue start nothing after it is back, and end what they have soon after.
 func TestProveKillOffline(t *testing.T) {
-	long(t)
 	n, seed := extent(t, 50, 2)
 	var execs, away int
 	var found posts
@@ -450,7 +448,6 @@ func (x *labourer) Run(ctx context.Context, _ string, s agent.Script, env []stri
 // its work: what it writes goes out when it wakes. No fact is there twice, no timer is lost, no command is stored twice,
 // and no run is started twice.
 func TestProveTwoSchedulers(t *testing.T) {
-	long(t)
 	n, seed := extent(t, 50, 2)
 	var stalls, commands, runs int
 	ok := theatres(t, n, seed, 8, func(w *theatre) {
@@ -631,7 +628,6 @@ func (d *drowsy) Close() error {
 
 // TestProveTruth plays one of each and compares the read model with the fold of the log.
 func TestProveTruth(t *testing.T) {
-	long(t)
 	n, seed := extent(t, 30, 1)
 	targets := 0
 	for name, play := range map[string]func(*theatre){

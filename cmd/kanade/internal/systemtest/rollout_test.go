@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/stretchr/testify/require"
 )
 
 // rolloutsAtOnce is how many rollouts share one theatre.
@@ -19,7 +16,6 @@ const rolloutsAtOnce = 10
 // again later, and an operator kills and cancels. Each wave goes out exactly once and in time, nobody runs twice, nobody
 // outside the plan runs, what is stopped in the middle leaves no command behind, and every exec reaches its outcome.
 func TestProveWaves(t *testing.T) {
-	long(t)
 	theatres, seed := extent(t, 100, 3)
 	var waves, runs, kills, inTime int
 	for n := range theatres {
@@ -91,17 +87,11 @@ func (w *theatre) perform() (stopped int) {
 
 // extent is how much of a proof is run, and from which seed on: one stage under the race detector. KANADE_SEED repeats one.
 func extent(t *testing.T, full, otherwise int) (n int, seed uint64) {
-	if n, seed = otherwise, rand.Uint64(); raced {
+	if n = otherwise; raced {
 		n = 1
 	}
 	if os.Getenv("KANADE_PROVE") == "full" {
 		n = full
 	}
-	if text := os.Getenv("KANADE_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "KANADE_SEED")
-	}
-	t.Logf("seed %d", seed)
-	return n, seed
+	return n, drawnSeed(t)
 }

@@ -35,14 +35,11 @@ import (
 // switch to the other version. KANADE_SEED repeats the choices, not the order in which processes get on.
 func TestProveSwitch(t *testing.T) {
 	long(t)
-	if testing.Short() {
-		t.Skip("switches processes for half a minute")
-	}
 	until := func(n int, since time.Time) bool { return n >= 2 && time.Since(since) > 12*time.Second }
 	if os.Getenv("KANADE_PROVE") == "full" {
 		until = func(n int, _ time.Time) bool { return n == 100 }
 	}
-	seed := killSeed(t)
+	seed := drawnSeed(t)
 	s := newSwitching(t, rand.New(rand.NewPCG(seed, 1)))
 	l := s.startReading(seed)
 	rounds := 0
