@@ -12,11 +12,12 @@ type Current[P events.Payload] struct {
 	Last uint64
 }
 
-// Job, Schedule and Calendar are the kinds of documents.
+// The kinds of documents; the freeze of the fleet is one.
 type (
 	Job      = Current[events.JobSaved]
 	Schedule = Current[events.ScheduleSaved]
 	Calendar = Current[events.CalendarSaved]
+	Freeze   = Current[events.FreezeSaved]
 )
 
 // same tells whether a save would store what is stored already: the same document from the same text.

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"fmt"
 
 	"kanade/libs/catalog"
 	"kanade/libs/events"
@@ -57,21 +56,8 @@ func (j *Journal) writeCalendar(
 	})
 }
 
-// calendar reads one strongly. Its aggregate has no other facts than its documents.
 func (j *Journal) calendar(ctx context.Context, id string) (domain.Calendar, error) {
-	last, ok, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateConfig, events.CalendarID(id)))
-	if err != nil || !ok {
-		return domain.Calendar{}, err
-	}
-	p, err := last.Payload()
-	if err != nil {
-		return domain.Calendar{}, fmt.Errorf("read calendar %s: %w", id, err)
-	}
-	cur := domain.Calendar{Seq: last.Seq, Last: last.Seq}
-	if saved, is := p.(events.CalendarSaved); is {
-		cur.Saved = &saved
-	}
-	return cur, nil
+	return only[events.CalendarSaved](ctx, j.bus, events.AggregateConfig, events.CalendarID(id))
 }
 
 // checkCalendars refuses a schedule that names a calendar that is not there.

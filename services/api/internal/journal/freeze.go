@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"fmt"
 
 	"kanade/libs/catalog"
 	"kanade/libs/events"
@@ -31,20 +30,10 @@ func (j *Journal) ClearFreeze(ctx context.Context, c Caller, reason string) (uin
 
 func (j *Journal) writeFreeze(ctx context.Context, c Caller, fact string, decide func(domain.Freeze) events.Payload) (uint64, error) {
 	return j.write(ctx, c, subject{aggregate: events.AggregateFreeze, id: events.FleetID, fact: fact}, func(ctx context.Context) (decision, error) {
-		last, ok, err := j.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateFreeze, events.FleetID))
+		cur, err := only[events.FreezeSaved](ctx, j.bus, events.AggregateFreeze, events.FleetID)
 		if err != nil {
 			return decision{}, err
 		}
-		cur := domain.Freeze{Seq: last.Seq}
-		if ok {
-			p, err := last.Payload()
-			if err != nil {
-				return decision{}, fmt.Errorf("read freeze: %w", err)
-			}
-			if saved, is := p.(events.FreezeSaved); is {
-				cur.Saved = &saved
-			}
-		}
-		return decision{fact: decide(cur), sequence: cur.Seq, expected: cur.Seq}, nil
+		return decision{fact: decide(cur), sequence: cur.Seq, expected: cur.Last}, nil
 	})
 }

@@ -239,6 +239,23 @@ func current[P events.Payload](ctx context.Context, b *bus.Bus, a events.Aggrega
 	return cur, nil
 }
 
+// only reads a document strongly whose aggregate has no other facts: the last one says what it is, or that there is none.
+func only[P events.Payload](ctx context.Context, b *bus.Bus, a events.Aggregate, id string) (domain.Current[P], error) {
+	last, ok, err := b.Last(ctx, events.StreamLog, events.AggregateFilter(a, id))
+	if err != nil || !ok {
+		return domain.Current[P]{}, err
+	}
+	p, err := last.Payload()
+	if err != nil {
+		return domain.Current[P]{}, fmt.Errorf("read %s %s: %w", a, id, err)
+	}
+	cur := domain.Current[P]{Seq: last.Seq, Last: last.Seq}
+	if saved, is := p.(P); is {
+		cur.Saved = &saved
+	}
+	return cur, nil
+}
+
 const (
 	factCheckRequested = "check-requested"
 	factPastRequested  = "past-requested"

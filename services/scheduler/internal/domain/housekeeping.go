@@ -50,44 +50,6 @@ func NextDay(newest string, now time.Time) (day string, begins time.Time) {
 // DayOf is the day of an instant.
 func DayOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// Rule is how a kind of fact leaves the log.
-type Rule string
-
-// The rules, as the comment above has them.
-const (
-	RuleAge      Rule = "age"      // with the stream
-	RuleExec     Rule = "exec"     // when the exec has been reduced
-	RuleReduced  Rule = "reduced"  // when the exec is older than the ledger
-	RuleTick     Rule = "tick"     // when it is older than the ledger, the newest apart
-	RuleDocument Rule = "document" // when it has been superseded, or deleted
-	RuleRecord   Rule = "record"   // when it is older than the ledger
-	RuleProgress Rule = "progress" // when each of its endpoints has a later one
-)
-
-// RuleOf is the rule of a fact; false for one that nobody has decided on.
-func RuleOf(p events.Payload) (Rule, bool) {
-	switch p.(type) {
-	case events.RunReceived, events.RunStarted, events.RunFinished, events.RunSkipped, events.ClockTicked:
-		return RuleAge, true
-	case events.ExecRequested, events.ExecPlanned, events.WaveReleased, events.WaveDispatched, events.WaveAdvanced, events.ExecPaused,
-		events.ExecResumed, events.ExecHalted, events.ExecCancelled, events.ExecKilled, events.ExecClosed, events.ExecCorrected, events.ExecExpired:
-		return RuleExec, true
-	case events.ExecReduced:
-		return RuleReduced, true
-	case events.ScheduleTicked:
-		return RuleTick, true
-	case events.ScheduleProgressed:
-		return RuleProgress, true
-	case events.ReadModelCheckRequested, events.ReadModelChecked, events.ReadModelPastRequested:
-		return RuleRecord, true
-	case events.JobSaved, events.JobDeleted, events.ScheduleSaved, events.ScheduleDeleted, events.ScriptRevoked, events.ScriptUnrevoked,
-		events.FreezeSaved, events.FreezeCleared, events.InstallationSaved, events.AgentSeen, events.AgentGrouped,
-		events.CalendarSaved, events.CalendarDeleted:
-		return RuleDocument, true
-	}
-	return "", false
-}
-
 // DocumentKind is a kind of document: facts of one aggregate of which the newest holds.
 type DocumentKind struct {
 	Aggregate events.Aggregate

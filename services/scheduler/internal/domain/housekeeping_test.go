@@ -15,6 +15,44 @@ import (
 	"kanade/services/scheduler/internal/domain"
 )
 
+// rule is how a kind of fact leaves the log.
+type rule string
+
+// The rules, as the comment on Housekeeping has them.
+const (
+	ruleAge      rule = "age"      // with the stream
+	ruleExec     rule = "exec"     // when the exec has been reduced
+	ruleReduced  rule = "reduced"  // when the exec is older than the ledger
+	ruleTick     rule = "tick"     // when it is older than the ledger, the newest apart
+	ruleDocument rule = "document" // when it has been superseded, or deleted
+	ruleRecord   rule = "record"   // when it is older than the ledger
+	ruleProgress rule = "progress" // when each of its endpoints has a later one
+)
+
+// ruleOf is the rule of a fact; false for one that nobody has decided on.
+func ruleOf(p events.Payload) (rule, bool) {
+	switch p.(type) {
+	case events.RunReceived, events.RunStarted, events.RunFinished, events.RunSkipped, events.ClockTicked:
+		return ruleAge, true
+	case events.ExecRequested, events.ExecPlanned, events.WaveReleased, events.WaveDispatched, events.WaveAdvanced, events.ExecPaused,
+		events.ExecResumed, events.ExecHalted, events.ExecCancelled, events.ExecKilled, events.ExecClosed, events.ExecCorrected, events.ExecExpired:
+		return ruleExec, true
+	case events.ExecReduced:
+		return ruleReduced, true
+	case events.ScheduleTicked:
+		return ruleTick, true
+	case events.ScheduleProgressed:
+		return ruleProgress, true
+	case events.ReadModelCheckRequested, events.ReadModelChecked, events.ReadModelPastRequested:
+		return ruleRecord, true
+	case events.JobSaved, events.JobDeleted, events.ScheduleSaved, events.ScheduleDeleted, events.ScriptRevoked, events.ScriptUnrevoked,
+		events.FreezeSaved, events.FreezeCleared, events.InstallationSaved, events.AgentSeen, events.AgentGrouped,
+		events.CalendarSaved, events.CalendarDeleted:
+		return ruleDocument, true
+	}
+	return "", false
+}
+
 const day = 24 * time.Hour
 
 // Nobody adds a fact without deciding how it leaves the log; what ages with the stream bears no "never", all else does.
@@ -26,23 +64,23 @@ func TestEveryFactHasARule(t *testing.T) {
 		}
 	}
 	for _, info := range events.Types() {
-		rule, ok := domain.RuleOf(info.Sample)
-		require.True(t, ok, "%s: decide in RuleOf when it leaves the log", info.Name)
+		how, ok := ruleOf(info.Sample)
+		require.True(t, ok, "%s: decide in ruleOf when it leaves the log", info.Name)
 		e, err := events.New(info.Sample, events.Meta{ID: "1"})
 		require.NoError(t, err)
 		header, _, err := e.Encode()
 		require.NoError(t, err)
-		require.Equal(t, rule == domain.RuleAge, len(header[events.HeaderTTL]) == 0, info.Name)
+		require.Equal(t, how == ruleAge, len(header[events.HeaderTTL]) == 0, info.Name)
 		name := string(e.Aggregate()) + "." + e.Fact()
 		want := 0
-		if rule == domain.RuleDocument {
+		if how == ruleDocument {
 			want = 1
 		}
 		require.Equal(t, want, documents[name], "%s: DocumentKinds has it if it is of a document", info.Name)
 		delete(documents, name)
 	}
 	require.Empty(t, documents, "DocumentKinds has facts that there are not")
-	_, ok := domain.RuleOf(unknown{})
+	_, ok := ruleOf(unknown{})
 	require.False(t, ok)
 }
 
@@ -268,7 +306,7 @@ func TestForgettingChangesNothing(t *testing.T) {
 				continue // what is remembered was compared
 			}
 			require.True(t, f.at.Before(due.Ledger), "%s is younger than the ledger", f.Type)
-			if rule, _ := domain.RuleOf(f.payload); rule != domain.RuleDocument {
+			if how, _ := ruleOf(f.payload); how != ruleDocument {
 				continue
 			}
 			ended := f.Fact() == "deleted" || f.Fact() == "cleared" || f.Fact() == "unrevoked"
@@ -284,7 +322,7 @@ func TestForgettingChangesNothing(t *testing.T) {
 func documentOf(f stored) string {
 	kind := f.Fact()
 	if kind != "seen" && kind != "grouped" {
-		if rule, _ := domain.RuleOf(f.payload); rule != domain.RuleDocument {
+		if how, _ := ruleOf(f.payload); how != ruleDocument {
 			return ""
 		}
 		kind = "document"
