@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,18 +37,6 @@ func TestProveKillAnyService(t *testing.T) {
 	s.compareReadModels()
 	t.Logf("PROVED %s: %d kills (%s), %d execs, %d runs, %d unknown, %d requests repeated, seed %d",
 		t.Name(), kills, killed, len(execs), found.runs, found.unknown, l.repeated, seed)
-}
-
-// drawnSeed is a proof's seed: KANADE_SEED, or a drawn one. It is told, so that the proof can be repeated.
-func drawnSeed(t *testing.T) uint64 {
-	seed := rand.Uint64()
-	if text := os.Getenv("KANADE_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err, "KANADE_SEED")
-	}
-	t.Logf("seed %d", seed)
-	return seed
 }
 
 // killInTurn kills a process of every kind once a round, and starts it again after a pause. It says how many of each.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -281,4 +283,16 @@ func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes long: run it without -short")
 	}
+}
+
+// drawnSeed is a proof's seed: KANADE_SEED, or a drawn one. It is told, so that the proof can be repeated.
+func drawnSeed(t *testing.T) uint64 {
+	seed := rand.Uint64()
+	if text := os.Getenv("KANADE_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, "KANADE_SEED")
+	}
+	t.Logf("seed %d", seed)
+	return seed
 }
