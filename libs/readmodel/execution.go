@@ -51,6 +51,8 @@ func (e Execution) InitiatedBy() string {
 	return "operator"
 }
 
+// An execution exists from the exec's request on, or from the fact that reduced it. What is said of it before, or where the
+// request can't be read, is passed over: there would be no time to forget the row by.
 var executions = relation{
 	name: "executions", key: 1, columns: []string{
 		"exec_id TEXT", "job_id TEXT", "version TEXT", "job_sequence INTEGER", "job_hash TEXT", "actor TEXT", "origin TEXT",
@@ -101,6 +103,13 @@ func (p executionProjection) Apply(f *fact) error {
 		return err
 	}
 	x := &row.row
+	switch f.payload.(type) {
+	case events.ExecRequested, events.ExecReduced:
+	default:
+		if !row.live {
+			return nil
+		}
+	}
 	if x.Reduced != 0 {
 		return nil // what comes after that is gone as soon as anybody looks
 	}

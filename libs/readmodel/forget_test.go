@@ -315,6 +315,30 @@ func TestWhatIsOldAtOnceIsForgottenAtOnce(t *testing.T) {
 	checkRows(t, w, "target_totals", 0)
 }
 
+// Of an exec that nobody requested, or whose request can't be read, there is no row: it would be forgotten as soon as
+// anybody looked, and a file that had forgotten would not be like one that had not.
+func TestFactsWithoutTheirRequestMakeNoRows(t *testing.T) {
+	j := &journal{t: t}
+	w := openBrief(t, t.TempDir())
+	defer w.Close()
+	j.append(events.ExecPlanned{ExecID: "e1", Waves: []events.PlannedWave{{Expected: []string{"pc-00"}}}, ExpiresAt: begin}, "service:scheduler")
+	j.append(events.WaveReleased{ExecID: "e1"}, "service:scheduler")
+	j.append(events.ExecClosed{ExecID: "e1", Outcome: events.OutcomeSucceeded}, "service:scheduler")
+	apply(t, w, j.messages)
+	for _, table := range []string{"executions", "waves", "targets", "target_totals"} {
+		checkRows(t, w, table, 0)
+	}
+	j.append(requested("e1", "hello"), "user:op")
+	apply(t, w, j.messages)
+	var planned int64
+	require.NoError(t, w.db.conn.QueryRowContext(t.Context(), "SELECT planned_at FROM executions").Scan(&planned))
+	require.Zero(t, planned, "it begins with its request")
+	j.append(events.ExecPlanned{ExecID: "e1", Waves: []events.PlannedWave{{Expected: []string{"pc-01"}}}, ExpiresAt: begin}, "service:scheduler")
+	apply(t, w, j.messages)
+	checkRows(t, w, "waves", 1)
+	checkRows(t, w, "targets", 1)
+}
+
 func checkRows(t *testing.T, w *Writer, table string, want int) {
 	t.Helper()
 	var n int

@@ -160,6 +160,13 @@ func drawExec(t *rapid.T, exec string, pcs int) []step {
 	}), 0, 3).Draw(t, "intents") {
 		steps = slices.Insert(steps, rapid.IntRange(1, len(steps)).Draw(t, "when"), tell(intent))
 	}
+	switch rapid.IntRange(0, 9).Draw(t, "request") {
+	case 0: // nobody can read it
+		steps[0] = func(j *journal) { j.store("events.exec."+exec+".requested", nil, []byte("{")) }
+	case 1: // it comes after facts that claim it
+		to := rapid.IntRange(0, len(steps)-1).Draw(t, "late")
+		steps = slices.Insert(steps[1:], to, steps[0])
+	}
 	return repeat(t, steps[:rapid.IntRange(1, len(steps)).Draw(t, "told")])
 }
 

@@ -43,6 +43,10 @@ func tables() []table {
 		t.forgets = forgets
 		return t
 	}
+	revised := func(revision int, t table) table {
+		t.revision = revision
+		return t
+	}
 	return append([]table{
 		log("job", beginJobs, &jobs),
 		log("schedule", beginSchedules, &schedules),
@@ -53,9 +57,9 @@ func tables() []table {
 		log("freeze", beginFreezes, &freezes),
 		log("agent", beginAgents, &agents, &memberships),
 		{noun: "presence", stream: events.StreamPresence, revision: 1, relations: []*relation{&presence}, begin: beginPresence},
-		log("wave", beginWaves, &waves),
+		revised(2, log("wave", beginWaves, &waves)),
 		forgetting(log("target", beginTargets, &targets, &targetTotals, &targetPlaces), forgetReducedTargets, forgetTargets),
-		forgetting(log("execution", beginExecutions, &executions), forgetExecutions),
+		revised(2, forgetting(log("execution", beginExecutions, &executions), forgetExecutions)),
 		forgetting(log("result", beginResults, &results, &resultCounts), forgetRunning, forgetResults),
 		forgetting(log("audit", beginAudit, &audits), forgetAudit),
 	}, nextTables()...)
@@ -72,14 +76,14 @@ func schema() string {
 	return sql + wordSchema
 }
 
-// SchemaHash names the read model that this version makes and reads: lower-case hex over its schema, what the file's header
-// says, and the revisions of its rules. It is in the name of every file.
-func SchemaHash() string {
+// SchemaID names the read model that this version makes and reads: twelve digits of lower-case hex, a hash over its schema,
+// what the file's header says, and the revisions of its rules. It is in the name of every file.
+func SchemaID() string {
 	h := sha256.New()
 	h.Write([]byte(schema()))
 	h.Write([]byte("user_version: generation\n"))
 	for _, t := range tables() {
 		fmt.Fprintf(h, "%s %s %d\n", t.noun, t.stream, t.revision)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil))[:12]
 }

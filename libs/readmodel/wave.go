@@ -103,9 +103,11 @@ func (w *Wave) fields() []any {
 
 // waveProjection holds the waves of the execs that a batch touches.
 type waveProjection struct {
-	db      *database
-	waves   map[waveKey]*entry[Wave]
-	touched []*entry[Wave]
+	db *database
+	// requested are the execs that the batch requests.
+	requested map[string]bool
+	waves     map[waveKey]*entry[Wave]
+	touched   []*entry[Wave]
 }
 
 type waveKey struct {
@@ -114,11 +116,13 @@ type waveKey struct {
 }
 
 func beginWaves(db *database) projection {
-	return &waveProjection{db: db, waves: map[waveKey]*entry[Wave]{}}
+	return &waveProjection{db: db, requested: map[string]bool{}, waves: map[waveKey]*entry[Wave]{}}
 }
 
 func (p *waveProjection) Apply(f *fact) error {
 	switch e := f.payload.(type) {
+	case events.ExecRequested:
+		p.requested[e.ExecID] = true
 	case events.ExecPlanned:
 		return p.plan(e)
 	case events.WaveReleased:
@@ -152,8 +156,15 @@ func (w *Wave) upTo(to int) int {
 	return min(to, w.Size)
 }
 
-// plan makes the waves; of several plans the first one that names a wave counts.
+// plan makes the waves; of several plans the first one that names a wave counts. The plan of an exec that nobody has
+// requested makes none: there would be no time to forget them by.
 func (p *waveProjection) plan(e events.ExecPlanned) error {
+	if !p.requested[e.ExecID] {
+		var totals totalsRow
+		if known, err := p.db.load(&targetTotals, totals.fields(), e.ExecID); err != nil || !known {
+			return err
+		}
+	}
 	for i, w := range e.Waves {
 		row, err := p.get(waveKey{e.ExecID, i})
 		if err != nil {
