@@ -182,7 +182,7 @@ func (p *Past) Thin(since time.Time, keep int) error {
 
 // pastFile is where the model of a sequence is.
 func pastFile(dir string, sequence uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("past-%s-%d.db", SchemaHash()[:12], sequence))
+	return filepath.Join(dir, fmt.Sprintf("past-%s-%d.db", SchemaID(), sequence))
 }
 
 // OpenPast answers queries from the model of the LOG up to a sequence under dir; ErrNotFound if there is none, or only one

@@ -164,7 +164,7 @@ func (s *Slot) Keep(w *Writer) error {
 }
 
 // modelPrefix begins the name of every file of this version's schema.
-func modelPrefix() string { return "model-" + SchemaHash()[:12] + "-" }
+func modelPrefix() string { return "model-" + SchemaID() + "-" }
 
 // modelFiles lists the files of this schema in the slots given.
 func modelFiles(slots ...string) ([]string, error) {

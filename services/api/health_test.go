@@ -38,7 +38,7 @@ func TestReadinessOfSlots(t *testing.T) {
 	s.exec("hello", `{"target":{"all":true}}`)
 	s.read("/api/jobs")
 	last := s.lastSeq()
-	schema := readmodel.SchemaHash()[:12]
+	schema := readmodel.SchemaID()
 	ask := func(want int) (r ready) {
 		t.Helper()
 		a := s.do(http.MethodGet, "/readyz", "")

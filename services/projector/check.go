@@ -111,7 +111,7 @@ func (p *projector) answerID(c check, host string) string {
 // takes the live one's place: nil unless that was asked for and has succeeded.
 func (p *projector) check(ctx context.Context, live *model, c check) *model {
 	p.logger.Info("holding the read model against the log", "file", live.writer.Path(), "rebuild", c.rebuild)
-	r := events.ReadModelChecked{ID: events.ReadModelID, Slot: p.slot.Name(), Schema: readmodel.SchemaHash()[:12]}
+	r := events.ReadModelChecked{ID: events.ReadModelID, Slot: p.slot.Name(), Schema: readmodel.SchemaID()}
 	r.Host, _ = os.Hostname()
 	next, err := p.examine(ctx, live, c, &r)
 	if ctx.Err() == nil {

@@ -291,7 +291,7 @@ func TestProbes(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &positions))
 	require.Len(t, positions, 2)
 	at := positions[0]
-	require.Regexp(t, `slot-0.model-`+readmodel.SchemaHash()[:12]+`-\w+\.db$`, at.File)
+	require.Regexp(t, `slot-0.model-`+readmodel.SchemaID()+`-\w+\.db$`, at.File)
 	require.Less(t, at.AgeSecs+at.StillSecs, 60.0)
 	at.File, at.AgeSecs, at.StillSecs = "", 0, 0
 	require.Equal(t, position{Slot: "slot-0", Served: true, Stream: events.StreamLog, Applied: 1}, at)

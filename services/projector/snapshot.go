@@ -30,11 +30,8 @@ type snapshot struct {
 	stored time.Time
 }
 
-// schema is the part of the schema's hash that stands in names.
-func schema() string { return readmodel.SchemaHash()[:12] }
-
 func snapshotName(at readmodel.Checkpoint) string {
-	return fmt.Sprintf("%s/%d-%d", schema(), at.Sequence, at.At.UnixNano())
+	return fmt.Sprintf("%s/%d-%d", readmodel.SchemaID(), at.Sequence, at.At.UnixNano())
 }
 
 // parseSnapshot reads an object's name; false if it is none of ours.
@@ -107,7 +104,7 @@ func (p *projector) usable(ctx context.Context, until uint64) (usable []snapshot
 		return nil, err
 	}
 	for _, s := range all {
-		if s.schema != schema() || s.sequence > min(last, until) || s.sequence+1 < first.Seq {
+		if s.schema != readmodel.SchemaID() || s.sequence > min(last, until) || s.sequence+1 < first.Seq {
 			continue
 		}
 		m, found, err := p.bus.Get(ctx, events.StreamLog, s.sequence)
@@ -239,7 +236,7 @@ func (p *projector) thin(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range superfluous(all, schema(), now) {
+	for _, name := range superfluous(all, readmodel.SchemaID(), now) {
 		if err := p.bus.DeleteObject(ctx, events.StoreReadModel, name); err != nil {
 			return err
 		}
@@ -254,7 +251,7 @@ func (p *projector) discard(ctx context.Context) error {
 		return err
 	}
 	for _, s := range all {
-		if s.schema == schema() {
+		if s.schema == readmodel.SchemaID() {
 			if err := p.bus.DeleteObject(ctx, events.StoreReadModel, s.name); err != nil {
 				return err
 			}

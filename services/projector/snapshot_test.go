@@ -116,7 +116,7 @@ func TestBeginWithSnapshot(t *testing.T) {
 		}
 		_, stop := startWith(t, b, Config{ReadModelDir: dir})
 		first := snapshotsBecome(t, b, 1)[0]
-		require.Contains(t, first, schema()+"/20-")
+		require.Contains(t, first, readmodel.SchemaID()+"/20-")
 		last := add(t, b, requested("later"))
 		time.Sleep(23 * time.Hour)
 		require.Len(t, objects(t, b), 1, "it is new enough")
@@ -251,7 +251,7 @@ func TestFullStoreOfSnapshots(t *testing.T) {
 		b := bustest.Dial(t, bustest.Broker(t))
 		require.NoError(t, b.Ensure(t.Context(), l))
 		for i := range 3 {
-			require.NoError(t, b.PutObject(t.Context(), events.StoreReadModel, fmt.Sprintf("%s/%d-1", schema(), i+1), bytes.NewReader(make([]byte, 132<<10))))
+			require.NoError(t, b.PutObject(t.Context(), events.StoreReadModel, fmt.Sprintf("%s/%d-1", readmodel.SchemaID(), i+1), bytes.NewReader(make([]byte, 132<<10))))
 			time.Sleep(time.Second)
 		}
 		add(t, b, requested("e1"))
@@ -259,7 +259,7 @@ func TestFullStoreOfSnapshots(t *testing.T) {
 		defer func() { stop() }()
 		require.Eventually(t, func() bool { return log.contains("made a snapshot") }, time.Hour, time.Second)
 		require.True(t, log.contains("is full", "/1-1"))
-		require.NotContains(t, objects(t, b), schema()+"/1-1")
+		require.NotContains(t, objects(t, b), readmodel.SchemaID()+"/1-1")
 	})
 }
 

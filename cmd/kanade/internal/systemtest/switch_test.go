@@ -375,7 +375,7 @@ func (s *switching) files(v *release) (list []string) {
 	all, err := filepath.Glob(filepath.Join(s.readModel(), "slot-*", "model-*"))
 	require.NoError(s.t, err)
 	for _, path := range all {
-		if strings.HasPrefix(filepath.Base(path), "model-"+readmodel.SchemaHash()[:12]) == (v.name == "this") {
+		if strings.HasPrefix(filepath.Base(path), "model-"+readmodel.SchemaID()) == (v.name == "this") {
 			list = append(list, path)
 		}
 	}

@@ -99,7 +99,7 @@ func TestStartAfterAnotherSchema(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(dir, "readmodel", "slot-0", "model-*.db"))
 	require.NoError(t, err)
 	require.Len(t, files, 1)
-	before := strings.Replace(files[0], readmodel.SchemaHash()[:12], "0123456789ab", 1)
+	before := strings.Replace(files[0], readmodel.SchemaID(), "0123456789ab", 1)
 	require.NoError(t, os.Rename(files[0], before))
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -63,7 +63,7 @@ func (s *server) getReady(w http.ResponseWriter, r *http.Request, _ string) erro
 func (s *server) readiness(ctx context.Context) (state readiness) {
 	applied, at, err := s.Reader.Applied(ctx)
 	model := &state.ReadModel
-	model.Schema, model.Slots = readmodel.SchemaHash()[:12], []slotState{}
+	model.Schema, model.Slots = readmodel.SchemaID(), []slotState{}
 	if err != nil {
 		model.Error = err.Error()
 	} else {

@@ -28,7 +28,7 @@ func (s *server) getReadModel(w http.ResponseWriter, r *http.Request, _ string) 
 	if err != nil {
 		return err
 	}
-	answer := readModel{Schema: readmodel.SchemaHash()[:12], Copies: make([]copyInfo, len(slots))}
+	answer := readModel{Schema: readmodel.SchemaID(), Copies: make([]copyInfo, len(slots))}
 	for i, x := range slots {
 		answer.Copies[i] = copyInfo{x.Slot, x.File, x.Served, x.Asked, x.Sequence, instant(x.At)}
 	}

@@ -76,7 +76,7 @@ type slotMetrics struct {
 
 func newSlotMetrics(s *server) *slotMetrics {
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, []string{"slot", "served"}, prometheus.Labels{"schema": readmodel.SchemaHash()[:12]})
+		return prometheus.NewDesc(name, help, []string{"slot", "served"}, prometheus.Labels{"schema": readmodel.SchemaID()})
 	}
 	return &slotMetrics{
 		server:  s,
