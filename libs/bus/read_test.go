@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"kanade/libs/bus"
 	"kanade/libs/bus/bustest"
 	"kanade/libs/events"
 )
@@ -58,4 +59,36 @@ func TestLastAt(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 11, seq)
 	})
+}
+
+// Of each kind of fact of an aggregate the newest, in log order; nothing of another one.
+func TestLastFacts(t *testing.T) {
+	b := bustest.Connect(t, bustest.Broker(t))
+	store := func(p events.Payload) uint64 {
+		t.Helper()
+		e, err := events.New(p, events.Meta{ID: events.DeriveID(p.AggregateID(), p.EventType(), time.Now().String()), Source: "/kanade/test", Time: time.Now(), Actor: "user:op"})
+		require.NoError(t, err)
+		seq, err := b.Append(t.Context(), e, bus.Any)
+		require.NoError(t, err)
+		return seq
+	}
+	last := func() ([]bus.Stored, error) { return b.LastFacts(t.Context(), events.AggregateExec, "e 1") }
+	facts, err := last()
+	require.NoError(t, err)
+	require.Empty(t, facts)
+	store(events.ExecPlanned{ExecID: "e 1"})
+	store(events.ExecRequested{ExecID: "e 2"})
+	first := store(events.ExecRequested{ExecID: "e 1"})
+	second := store(events.ExecPlanned{ExecID: "e 1"})
+	facts, err = last()
+	require.NoError(t, err)
+	require.Len(t, facts, 2)
+	require.Equal(t, []uint64{first, second}, []uint64{facts[0].Seq, facts[1].Seq})
+	require.Equal(t, events.ExecPlanned{}.EventType(), facts[1].Type)
+	require.Equal(t, "e 1", facts[1].Subject)
+	require.NoError(t, b.Conn().Publish(events.FactSubject(events.AggregateExec, "e 1", "requested"), []byte("{")))
+	require.NoError(t, b.Conn().Flush())
+	_, err = last()
+	var decode *events.DecodeError
+	require.ErrorAs(t, err, &decode)
 }

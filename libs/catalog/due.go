@@ -3,29 +3,44 @@ package catalog
 import (
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 )
 
+// remembered is what makes asking for times often cheap. Safe for concurrent use.
+type remembered struct {
+	zone *time.Location // that TZ names; nil where it is local
+	spec *spec          // nil for forms without due times
+	last atomic.Pointer[answer]
+}
+
+// answer is the last one of clock.next: whoever ends a tick asks for the time after it again and again.
+type answer struct {
+	after, next time.Time
+	zone        *time.Location
+	ok          bool
+}
+
 // Location is the zone that the schedule's times are read in; see [Zone].
 func (s *Schedule) Location(local *time.Location) (*time.Location, error) {
-	if s.zone != nil && s.zone.String() == s.TZ {
-		return s.zone, nil
+	if s.remembered != nil && s.remembered.zone != nil {
+		return s.remembered.zone, nil
 	}
 	return Zone(s.TZ, local)
 }
 
-// Remember keeps the zone that TZ names, for whoever asks for times often: to load one is to read a file, 30 µs each time.
-// It is taken from zones, which holds zones by name for any number of schedules, and put there if it is missing.
+// Remember keeps the zone that TZ names, the parsed form, and the last due time that was asked for. It is for whoever asks often
+// and changes nothing of the schedule any more: to load a zone is to read a file, 30 µs each time, to parse a cron takes a few.
+// The zone is taken from zones, which holds zones by name for any number of schedules, and put there if it is missing.
 func (s *Schedule) Remember(zones map[string]*time.Location) {
-	zone := zones[s.TZ]
-	if zone == nil {
-		var err error
-		if zone, err = Zone(s.TZ, nil); zone == nil || err != nil {
-			return // local is nobody's to keep
+	r := &remembered{zone: zones[s.TZ]}
+	if r.zone == nil {
+		if zone, err := Zone(s.TZ, nil); zone != nil && err == nil { // local is nobody's to keep
+			r.zone, zones[s.TZ] = zone, zone
 		}
-		zones[s.TZ] = zone
 	}
-	s.zone = zone
+	r.spec, _ = s.When.spec()
+	s.remembered = r
 }
 
 // Next is the first nominal time after another of a schedule of the forms calendar and cron; false for the other forms,
@@ -79,6 +94,7 @@ type clock struct {
 	*spec
 	zone        *time.Location
 	from, until time.Time
+	remembered  *remembered // may be nil
 }
 
 func (s *Schedule) clock(local *time.Location) (clock, error) {
@@ -86,15 +102,34 @@ func (s *Schedule) clock(local *time.Location) (clock, error) {
 	if err != nil {
 		return clock{}, err
 	}
-	spec, err := s.When.spec()
-	if spec == nil && err == nil {
+	c := clock{zone: zone, remembered: s.remembered}
+	if c.remembered != nil {
+		c.spec = c.remembered.spec
+	}
+	if c.spec == nil {
+		c.spec, err = s.When.spec()
+	}
+	if c.spec == nil && err == nil {
 		err = fmt.Errorf("%s has no due times", s.WhenText())
 	}
-	from, until := s.Lasts(local)
-	return clock{spec, zone, from, until}, err
+	c.from, c.until = s.Lasts(local)
+	return c, err
 }
 
 func (c clock) next(after time.Time) (time.Time, bool) {
+	if c.remembered == nil {
+		return c.nextWithin(after)
+	}
+	if a := c.remembered.last.Load(); a != nil && a.after.Equal(after) && a.zone == c.zone {
+		return a.next, a.ok
+	}
+	next, ok := c.nextWithin(after)
+	c.remembered.last.Store(&answer{after, next, c.zone, ok})
+	return next, ok
+}
+
+// nextWithin is next, reckoned.
+func (c clock) nextWithin(after time.Time) (time.Time, bool) {
 	if before := c.from.Add(-1); !c.from.IsZero() && after.Before(before) {
 		after = before
 	}

@@ -27,7 +27,7 @@ type Schedule struct {
 	// Calendars are the names of blackout and allow calendars.
 	Calendars []string `json:"calendars,omitzero" is:"null"`
 
-	zone *time.Location // that TZ names, where it is remembered
+	remembered *remembered // nil unless Remember was called
 }
 
 // RunsOn is who decides that the schedule is due.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -19,6 +20,8 @@ type Service[C any] struct {
 	Run               func(ctx context.Context, c C) error
 	// Listen is where the service answers /readyz.
 	Listen func(c C) string
+	// GCPercent is what the collector is told unless GOGC says otherwise; 0 leaves it as it is.
+	GCPercent int
 }
 
 // Main is the program: flags and environment, logger, signals, tracing, and the subcommand healthcheck. The result is the
@@ -40,6 +43,9 @@ func (s Service[C]) Main(args []string) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "error: %v (try %s --help)\n", err, s.Name)
 		return 2
+	}
+	if s.GCPercent > 0 && os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(s.GCPercent)
 	}
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cli.LogLevel})))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -43,7 +43,7 @@ func TestCadences(t *testing.T) {
 		requireLedger(t, w, "once", "01 00:01 fired", "01 00:03 fired", "01 00:06 fired")
 		w.schedule("version", "when: {per_pc: once_per_version}\ntarget: {pcs: [pc1]}")
 		w.schedule("target", "when: {per_target: {every: 6h}}\ntarget: {pcs: [pc1, pc2]}")
-		pass(time.Second) // their timers are set, and come due while nobody is there
+		pass(time.Second) // their timers are set, and come due while nobody is there: they are looked at in the next full minute
 		stop()
 		at(t, "2000-01-01 01:00:20")
 		w.schedule("once", "when: {per_pc: once}\ntarget: {all: true}\njitter: 1s")
@@ -52,8 +52,8 @@ func TestCadences(t *testing.T) {
 		w.job("job", "2")
 		at(t, "2000-01-01 08:00:00")
 		requireLedger(t, w, "once", "01 00:01 fired", "01 00:03 fired", "01 00:06 fired")
-		requireLedger(t, w, "version", "01 01:00 fired", "01 02:01 fired")
-		requireLedger(t, w, "target", "01 01:00 fired", "01 07:00 fired")
+		requireLedger(t, w, "version", "01 01:01 fired", "01 02:01 fired")
+		requireLedger(t, w, "target", "01 01:01 fired", "01 07:01 fired")
 		for _, tick := range w.ledger("target") {
 			plan, err := catalog.ParsePlanDocument(tick.Exec.Plan)
 			require.NoError(t, err)

@@ -127,7 +127,7 @@ func requireDispatched(t *testing.T, w *world, stored []string, id string, heard
 
 // Whoever plans, sends or cleans up may die at any step: the next one finishes the work.
 func TestDispatchDiesAtEveryStep(t *testing.T) {
-	for handler, deaths := range map[string]int64{"dispatch": 20, "send": 60} {
+	for handler, deaths := range map[string]int64{"dispatch": 12, "send": 50} {
 		t.Run(handler, func(t *testing.T) { dispatchDies(t, handler, deaths) })
 	}
 }

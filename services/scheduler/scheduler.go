@@ -52,6 +52,10 @@ type Config struct {
 // DefaultWorkers is Config.Workers where that is not given.
 const DefaultWorkers = 8
 
+// GCPercent is what the program gives the collector unless GOGC says otherwise: where many schedules are due together, a
+// seventh of the time would go to it.
+const GCPercent = 300
+
 // Deps are what tests and `kanade up` hand in; nil fields are made from the Config. What is handed in stays the caller's
 // to close, the listener apart.
 type Deps struct {

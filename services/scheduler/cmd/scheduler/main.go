@@ -13,6 +13,6 @@ func main() {
 	os.Exit(process.Service[scheduler.Config]{
 		Name: "kanade-scheduler", Description: "The scheduler of kanade: dispatch, ticks, supervision.",
 		Run:    func(ctx context.Context, c scheduler.Config) error { return scheduler.Run(ctx, c, scheduler.Deps{}) },
-		Listen: func(c scheduler.Config) string { return c.Listen },
+		Listen: func(c scheduler.Config) string { return c.Listen }, GCPercent: scheduler.GCPercent,
 	}.Main(os.Args[1:]))
 }

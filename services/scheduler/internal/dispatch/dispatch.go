@@ -4,7 +4,7 @@
 // Contract, step by step; each is decided on the fold of the exec's own facts and appended against its last sequence:
 //
 //  1. ExecRequested is answered by ExecPlanned, which decides who runs it. It rests on the fleet, so the fold must hold
-//     everything the log held when the request arrived. One message: a plan is never torn, and two schedulers can't both
+//     everything that the log holds before the request. One message: a plan is never torn, and two schedulers can't both
 //     decide it.
 //  2. The supervisor appends WaveReleased when a wave, or a part of one, may go out, with the last sequence of EXEC.
 //  3. WaveReleased is answered by commands, in pages that are acknowledged, under message ids made of exec, wave and subject, and
@@ -85,8 +85,20 @@ func StopFilters() []string {
 const attempts = 10
 
 // Requested handles one ExecRequested: it plans. One that was stopped before has nobody to wait for, and is settled at
-// once. Repeating it does what is missing.
+// once. Repeating it does what is missing. At first it takes the request for all that the log holds of the exec: if there is
+// more, the append is refused.
 func (d *Dispatcher) Requested(ctx context.Context, m bus.Stored) error {
+	if bus.Delivered(ctx) == 1 {
+		x := begin(m.Subject)
+		if err := x.take(m); err != nil {
+			return err
+		}
+		if x.requested != nil {
+			if err := d.plan(ctx, x); !errors.Is(err, bus.ErrConflict) {
+				return err
+			}
+		}
+	}
 	return d.again(ctx, m.Subject, func(ctx context.Context, x *exec) error {
 		switch {
 		case x.planned != nil || x.expired:
@@ -110,6 +122,16 @@ func (d *Dispatcher) Released(ctx context.Context, m bus.Stored) error {
 		return bus.Permanent(fmt.Errorf("send wave: %s is no release", m.Type))
 	}
 	tried := bus.Delivered(ctx) != 1
+	if !tried {
+		if x, err := d.released(ctx, m); err != nil {
+			return err
+		} else if x != nil {
+			if err := d.wave(ctx, x, r, false); !errors.Is(err, bus.ErrConflict) {
+				return err
+			}
+			tried = true
+		}
+	}
 	return d.again(ctx, m.Subject, func(ctx context.Context, x *exec) error {
 		resumed := tried
 		tried = true
@@ -164,7 +186,7 @@ func (d *Dispatcher) plan(ctx context.Context, x *exec) error {
 	if err != nil {
 		return bus.Permanent(fmt.Errorf("plan exec %s: %w", x.id, err))
 	}
-	if err := d.fold.Fresh(ctx); err != nil {
+	if err := d.fold.Reach(ctx, x.requestedSeq); err != nil {
 		return fmt.Errorf("plan exec %s: %w", x.id, err)
 	}
 	now, err := d.bus.Now(ctx)

@@ -36,8 +36,31 @@ var errReduced = errors.New("it has ended long ago")
 // errNoRequest: whoever answered holds no request of the exec. It may be a follower that lags.
 var errNoRequest = errors.New("the log holds no request")
 
+func begin(id string) *exec {
+	return &exec{id: id, released: map[part]uint64{}, dispatched: map[part]bool{}}
+}
+
+// released makes of the last facts of an exec what a release needs: its request and its plan. Nil: something has been said
+// since, or not all of it can be had.
+func (d *Dispatcher) released(ctx context.Context, m bus.Stored) (*exec, error) {
+	facts, err := d.bus.LastFacts(ctx, events.AggregateExec, m.Subject)
+	if err != nil {
+		return nil, err
+	}
+	x := begin(m.Subject)
+	for _, f := range facts {
+		if err := x.take(f); err != nil {
+			return nil, err
+		}
+	}
+	if x.lastSeq != m.Seq || x.requested == nil || x.planned == nil {
+		return nil, nil
+	}
+	return x, nil
+}
+
 func (d *Dispatcher) load(ctx context.Context, id string) (*exec, error) {
-	x := &exec{id: id, released: map[part]uint64{}, dispatched: map[part]bool{}}
+	x := begin(id)
 	if err := d.goOn(ctx, x); err != nil {
 		return nil, err
 	}
@@ -57,16 +80,19 @@ func (d *Dispatcher) goOn(ctx context.Context, x *exec) error {
 		return err
 	}
 	for _, f := range facts {
-		p, err := f.Payload()
-		if err != nil {
-			return bus.Permanent(err)
+		if err := x.take(f); err != nil {
+			return err
 		}
-		x.apply(f, p)
 	}
 	return nil
 }
 
-func (x *exec) apply(f bus.Stored, p events.Payload) {
+// take applies a fact.
+func (x *exec) take(f bus.Stored) error {
+	p, err := f.Payload()
+	if err != nil {
+		return bus.Permanent(err)
+	}
 	x.lastSeq = f.Seq
 	switch p := p.(type) {
 	case events.ExecRequested:
@@ -90,4 +116,5 @@ func (x *exec) apply(f bus.Stored, p events.Payload) {
 	case events.ExecReduced:
 		x.over, x.expired, x.reduced = true, true, true
 	}
+	return nil
 }

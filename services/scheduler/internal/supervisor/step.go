@@ -17,8 +17,8 @@ import (
 	"kanade/services/scheduler/internal/domain"
 )
 
-// Kinds of timers. A tick's key is the schedule, a wave's and an expiry's the exec, housekeeping's the clock; its generation is
-// the day.
+// Kinds of timers. A tick's key is its instant, which all schedules share that are looked at then; a wave's and an expiry's is
+// the exec, housekeeping's the clock; its generation is the day.
 const (
 	TimerTick         = "tick"
 	TimerWave         = "wave"
@@ -34,7 +34,7 @@ const (
 
 // step is one thing to be done: an append, or a timer.
 type step struct {
-	// exec or schedule is touched again when the step fails.
+	// exec, schedule or kill is touched again when the step fails.
 	exec, schedule, kill, pc string
 	do                       func(ctx context.Context, now time.Time) error
 }
@@ -57,6 +57,7 @@ func (s *Supervisor) steps(ctx context.Context) error {
 			s.mu.Lock()
 			s.state.TouchAll()
 			clear(s.armed) // whatever timer is missing is set again; one that is there stays
+			s.lookAgain()
 			s.mu.Unlock()
 		case <-ctx.Done():
 			return nil
@@ -144,10 +145,20 @@ func (s *Supervisor) next(now time.Time) []step {
 		steps = append(steps, s.killAgain(id))
 	}
 	clear(s.state.Touched.Kills)
+	looked := map[time.Time][]string{}
 	for _, id := range slices.Sorted(maps.Keys(s.state.Touched.Schedules)) {
-		if x := s.state.Schedules[id]; x != nil {
-			steps = append(steps, s.scheduleSteps(x, now)...)
+		x := s.state.Schedules[id]
+		if x == nil {
+			delete(s.looks, id)
+			continue
 		}
+		steps = append(steps, s.progressSteps(x)...)
+		if at, ok := s.look(x, now); ok {
+			looked[at] = append(looked[at], id)
+		}
+	}
+	for at, schedules := range looked {
+		steps = append(steps, s.wakeStep(at, now, schedules)...)
 	}
 	clear(s.state.Touched.Execs)
 	clear(s.state.Touched.Schedules)
@@ -242,26 +253,21 @@ func (s *Supervisor) killAgain(id string) step {
 // progressLimit is how many endpoints one fact of progress bears: far from what a message may be.
 const progressLimit = 10_000
 
-// scheduleSteps first records what the schedule has learned of endpoints, then sets its next timer.
-func (s *Supervisor) scheduleSteps(x *domain.Schedule, now time.Time) []step {
-	var steps []step
-	if len(x.Pending) > 0 {
-		p := events.ScheduleProgressed{ID: x.ID}
-		pcs := slices.Sorted(maps.Keys(x.Pending))
-		for _, pc := range pcs[:min(len(pcs), progressLimit)] {
-			p.Changes = append(p.Changes, x.Pending[pc])
-		}
-		expected := x.LastSeq
-		id := events.DeriveID(x.ID, "progressed", strconv.FormatUint(expected, 10))
-		steps = append(steps, step{schedule: x.ID, do: func(ctx context.Context, now time.Time) error {
-			return s.append(ctx, p, expected, now, Actor, id)
-		}})
+// progressSteps records what the schedule has learned of endpoints.
+func (s *Supervisor) progressSteps(x *domain.Schedule) []step {
+	if len(x.Pending) == 0 {
+		return nil
 	}
-	at, generation, ok := x.Look(s.state.Fleet, s.state.Jobs, s.state.Present(x, now))
-	if !ok {
-		return steps
+	p := events.ScheduleProgressed{ID: x.ID}
+	pcs := slices.Sorted(maps.Keys(x.Pending))
+	for _, pc := range pcs[:min(len(pcs), progressLimit)] {
+		p.Changes = append(p.Changes, x.Pending[pc])
 	}
-	return append(steps, s.arm(step{schedule: x.ID}, bus.Timer{Kind: TimerTick, Key: x.ID, Generation: generation, At: at})...)
+	expected := x.LastSeq
+	id := events.DeriveID(x.ID, "progressed", strconv.FormatUint(expected, 10))
+	return []step{{schedule: x.ID, do: func(ctx context.Context, now time.Time) error {
+		return s.append(ctx, p, expected, now, Actor, id)
+	}}}
 }
 
 func timerKey(kind, key string) string { return kind + "/" + key }
@@ -278,9 +284,6 @@ func (s *Supervisor) arm(x step, t bus.Timer) []step {
 		}
 		s.mu.Lock()
 		s.armed[key] = t.Generation
-		if t.Kind == TimerTick {
-			s.due[t.Key] = t.At
-		}
 		s.mu.Unlock()
 		return nil
 	}

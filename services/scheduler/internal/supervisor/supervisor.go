@@ -64,8 +64,8 @@ type Supervisor struct {
 	lost map[string]wire.Heartbeat
 	// armed are the generations of the timers that are set, by kind and key. It saves asking the broker again.
 	armed map[string]string
-	// due is when the tick timers that are set come due, by schedule, until somebody claims them.
-	due map[string]time.Time
+	// looks are by schedule.
+	looks map[string]look
 	// passed is an instant that the broker's clock is known to have reached, because a timer came due then.
 	passed time.Time
 }
@@ -78,7 +78,7 @@ func New(b *bus.Bus, retain events.Retain, logger *slog.Logger, reg prometheus.R
 	}
 	return &Supervisor{
 		bus: b, retain: retain, logger: logger, metrics: m, state: domain.New(retain), moved: make(chan struct{}),
-		nudge: make(chan struct{}, 1), ready: make(chan struct{}), lost: map[string]wire.Heartbeat{}, armed: map[string]string{}, due: map[string]time.Time{},
+		nudge: make(chan struct{}, 1), ready: make(chan struct{}), lost: map[string]wire.Heartbeat{}, armed: map[string]string{}, looks: map[string]look{},
 	}, nil
 }
 
@@ -182,6 +182,7 @@ func (s *Supervisor) forget() {
 	}
 	s.state, s.saved, s.logGoal = fresh, 0, math.MaxUint64
 	clear(s.armed)
+	clear(s.looks)
 }
 
 func (s *Supervisor) fold(_ context.Context, batch []bus.RawMsg) error {
@@ -279,9 +280,15 @@ func (s *Supervisor) Fresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.Reach(ctx, last.Seq)
+}
+
+// Reach waits until the fold holds the log up to a sequence, and what the log held when the supervisor started. The error is
+// that of ctx.
+func (s *Supervisor) Reach(ctx context.Context, sequence uint64) error {
 	for {
 		s.mu.RLock()
-		fresh := s.caughtUp() && s.state.Position >= last.Seq
+		fresh := s.caughtUp() && s.state.Position >= sequence
 		position, moved := s.state.Position, s.moved
 		s.mu.RUnlock()
 		if fresh {
@@ -290,7 +297,7 @@ func (s *Supervisor) Fresh(ctx context.Context) error {
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the fold to reach %d, it is at %d: %w", last.Seq, position, ctx.Err())
+			return fmt.Errorf("wait for the fold to reach %d, it is at %d: %w", sequence, position, ctx.Err())
 		}
 	}
 }
@@ -302,39 +309,20 @@ func (s *Supervisor) Read(look func(*domain.State)) {
 	look(s.state)
 }
 
-// Claim takes the schedules whose tick timers are due at an instant or before, each once: whoever claims them may end their
-// ticks before their own timers have made their way, and need not, for those come all the same.
-func (s *Supervisor) Claim(at time.Time) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var ids []string
-	for id, due := range s.due {
-		if !due.After(at) {
-			ids = append(ids, id)
-			delete(s.due, id)
-		}
-	}
-	return ids
-}
-
-// TouchSchedule asks for a look at one schedule, whose timer came due at an instant.
-func (s *Supervisor) TouchSchedule(id string, at time.Time) {
-	s.touched(at, func(t domain.Touched) { t.Schedules[id] = struct{}{} })
-}
-
 // TouchExec asks for a look at one exec, a wave of which came due at an instant.
 func (s *Supervisor) TouchExec(id string, at time.Time) {
-	s.touched(at, func(t domain.Touched) { t.Execs[id] = struct{}{} })
+	s.mu.Lock()
+	s.state.Touched.Execs[id] = struct{}{}
+	s.pass(at)
+	s.mu.Unlock()
+	s.wake()
 }
 
-func (s *Supervisor) touched(at time.Time, touch func(domain.Touched)) {
-	s.mu.Lock()
-	touch(s.state.Touched)
+// pass notes that the broker's clock has reached an instant. The lock is held.
+func (s *Supervisor) pass(at time.Time) {
 	if at.After(s.passed) {
 		s.passed = at
 	}
-	s.mu.Unlock()
-	s.wake()
 }
 
 func (s *Supervisor) wake() {

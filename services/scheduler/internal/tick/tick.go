@@ -12,9 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"kanade/libs/bus"
 	"kanade/libs/catalog"
@@ -36,6 +37,9 @@ type Ticker struct {
 	bus    *bus.Bus
 	fold   *supervisor.Supervisor
 	logger *slog.Logger
+	// burst is held for reading while ticks are ended. Whoever begins an exec goes through it: what
+	// 10 000 execs ask of the broker would make the last tick late by a second.
+	burst sync.RWMutex
 }
 
 // New makes a ticker on a fold.
@@ -47,46 +51,40 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Ticker {
 // back after a while.
 const attempts = 10
 
-// Due handles a timer of kind tick: it ends every tick of the schedule that is due, and then those of other schedules whose
-// timers are due as well and wait for a worker: many are due at the full hour, and together they ask the broker for what
-// they need once.
-func (k *Ticker) Due(ctx context.Context, t bus.Timer) (err error) {
-	// The next timer is set by whoever folds the tick; where there was none to end, somebody has to look.
-	defer func() { k.fold.TouchSchedule(t.Key, t.At) }()
-	if k.ended(t) {
-		return nil
-	}
+// Due handles a timer of kind tick: it ends every tick of every schedule that is due at its instant. Many are at the full
+// hour; together they ask the broker for what they need once. Schedules that fail are left for the next time that the timer
+// comes; what went wrong with one holds up no other.
+func (k *Ticker) Due(ctx context.Context, t bus.Timer) error {
 	now, err := k.now(ctx, t)
 	if err != nil {
 		return err
 	}
-	for range attempts {
-		if err = k.fold.Fresh(ctx); err != nil {
-			return fmt.Errorf("tick schedule %s: %w", t.Key, err)
+	if err := k.fold.Fresh(ctx); err != nil {
+		return fmt.Errorf("tick at %s: %w", t.At, err)
+	}
+	left := k.fold.Claim(t.At)
+	defer func() { k.fold.Unclaim(left) }()
+	for n := 1; len(left) > 0; n++ {
+		var idle []string
+		left, idle, err = k.endAll(ctx, left, now)
+		k.fold.Looked(idle)
+		if !errors.Is(err, bus.ErrConflict) || n == attempts {
+			break
 		}
-		if err = k.end(ctx, t.Key, now, nil); !errors.Is(err, bus.ErrConflict) {
+		if err = k.fold.Fresh(ctx); err != nil {
 			break
 		}
 	}
-	if err == nil {
-		k.endOthers(ctx, t.At, now)
+	if err != nil {
+		return fmt.Errorf("tick at %s: %d schedules are left: %w", t.At, len(left), err)
 	}
-	return err
-}
-
-// ended reports whether the tick of a timer is in the ledger already.
-func (k *Ticker) ended(t bus.Timer) (ended bool) {
-	k.fold.Read(func(s *domain.State) {
-		x := s.Schedules[t.Key]
-		ended = x != nil && !x.Mark.Before(t.At)
-	})
-	return ended
+	return nil
 }
 
 func (k *Ticker) now(ctx context.Context, t bus.Timer) (time.Time, error) {
 	now, err := k.bus.Now(ctx)
 	if err != nil {
-		return now, fmt.Errorf("tick schedule %s: %w", t.Key, err)
+		return now, fmt.Errorf("tick at %s: %w", t.At, err)
 	}
 	if now.Before(t.At) {
 		now = t.At // the clock is behind by the way of an answer, and the timer is not early
@@ -94,72 +92,124 @@ func (k *Ticker) now(ctx context.Context, t bus.Timer) (time.Time, error) {
 	return now, nil
 }
 
-// othersAtOnce bounds how many schedules are ended at once beside a timer's own.
-const othersAtOnce = 1000
+// appendsAtOnce bounds how many appends are under way.
+const appendsAtOnce = 1000
 
-// endOthers ends what is due of other schedules. Whatever goes wrong is left to their own timers. The fold is fresh.
-func (k *Ticker) endOthers(ctx context.Context, at, now time.Time) {
-	ids := k.fold.Claim(at)
-	jobs := k.readJobs(ctx, ids)
-	var group errgroup.Group
-	group.SetLimit(othersAtOnce)
-	for _, id := range ids {
-		group.Go(func() error {
-			if err := k.end(ctx, id, now, jobs); err != nil && ctx.Err() == nil {
-				k.logger.Debug("a tick is left to its own timer", "schedule", id, "error", err)
+// endAll ends every tick of some schedules that is due. It gives those of which something failed, and why: ErrConflict where
+// each only has changed meanwhile; and those of which nothing was due.
+func (k *Ticker) endAll(ctx context.Context, ids []string, now time.Time) (left, idle []string, err error) {
+	k.burst.RLock()
+	defer k.burst.RUnlock()
+	// All is decided before the first tick is in the log: the fold, which takes in each of them, is looked at by nobody then.
+	decisions, errs := make([]decision, len(ids)), make([]error, len(ids))
+	each(len(ids), runtime.GOMAXPROCS(0), func(i int) { decisions[i] = k.decide(ids[i], now) })
+	jobs := k.readJobs(ctx, decisions)
+	each(len(ids), appendsAtOnce, func(i int) { errs[i] = k.end(ctx, &decisions[i], now, jobs) })
+	for i, id := range ids {
+		switch {
+		case errs[i] != nil:
+			left = append(left, id)
+			if err == nil || errors.Is(err, bus.ErrConflict) {
+				err = errs[i]
 			}
-			return nil
-		})
+		case len(decisions[i].ticks) == 0:
+			idle = append(idle, id)
+		}
 	}
-	_ = group.Wait()
+	return left, idle, err
 }
 
-// readJobs reads the jobs of many schedules, each once. Those that it can't read are not there.
-func (k *Ticker) readJobs(ctx context.Context, schedules []string) map[string]bus.Stored {
-	names := map[string]bool{}
-	k.fold.Read(func(s *domain.State) {
-		for _, id := range schedules {
-			if x := s.Schedules[id]; x != nil && x.Current() != nil && x.Current().Spec() != nil {
-				names[x.Current().Spec().JobID] = true
+// each does something for 0 to n-1, workers of them at once. A worker does many: a stack that has grown is not grown again.
+func each(n, workers int, do func(i int)) {
+	var group sync.WaitGroup
+	var next atomic.Int64
+	for range min(n, workers) {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
 			}
-		}
-	})
-	jobs := make(map[string]bus.Stored, len(names))
-	for id := range names {
-		if stored, ok, err := k.job(ctx, id, nil); ok && err == nil {
-			jobs[id] = stored
+		})
+	}
+	group.Wait()
+}
+
+// job is what a tick needs of a job: the fact that saved it, its parsed document, and what of it can't be run.
+type job struct {
+	stored      bus.Stored
+	saved       events.JobSaved
+	manifest    *catalog.Manifest
+	unsupported error
+}
+
+// readJobs reads the jobs of many decisions, each once. Those that it can't read are not there.
+func (k *Ticker) readJobs(ctx context.Context, decisions []decision) map[string]job {
+	jobs, tried := map[string]job{}, map[string]bool{}
+	for i := range decisions {
+		for _, t := range decisions[i].ticks {
+			if !t.Fires() || tried[t.jobID] {
+				continue
+			}
+			tried[t.jobID] = true
+			if x, ok, err := k.job(ctx, t.jobID, nil); ok && err == nil {
+				jobs[t.jobID] = x
+			}
 		}
 	}
 	return jobs
 }
 
-// job is the last fact of a job, from those that have been read or from the log.
-func (k *Ticker) job(ctx context.Context, id string, read map[string]bus.Stored) (bus.Stored, bool, error) {
-	if stored, ok := read[id]; ok {
-		return stored, true, nil
+// job is a job from those that have been read or from the log; false if there is none, or it is deleted.
+func (k *Ticker) job(ctx context.Context, id string, read map[string]job) (x job, ok bool, err error) {
+	if x, ok := read[id]; ok {
+		return x, true, nil
 	}
-	return k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, id))
+	if x.stored, ok, err = k.bus.Last(ctx, events.StreamLog, events.AggregateFilter(events.AggregateJob, id)); err != nil || !ok {
+		return x, false, err
+	}
+	payload, err := x.stored.Payload()
+	if err != nil {
+		return x, false, err
+	}
+	if x.saved, ok = payload.(events.JobSaved); !ok {
+		return x, false, nil
+	}
+	if x.manifest, err = catalog.ParseManifestDocument(x.saved.DocumentRevision.Document); err != nil {
+		return x, false, err
+	}
+	x.unsupported = x.manifest.Unsupported()
+	return x, true, nil
 }
 
-// end ends every tick of a schedule that is due. jobs are those that have been read already.
-func (k *Ticker) end(ctx context.Context, id string, now time.Time, jobs map[string]bus.Stored) (err error) {
-	var ticks []tick
-	var lastSeq uint64
-	var busy []string
+// decision is the ticks of a schedule that are due, against its last sequence.
+type decision struct {
+	schedule string
+	ticks    []tick
+	lastSeq  uint64
+	// busy are its execs that still run.
+	busy []string
+}
+
+func (k *Ticker) decide(id string, now time.Time) decision {
+	d := decision{schedule: id}
 	k.fold.Read(func(s *domain.State) {
 		if x := s.Schedules[id]; x != nil {
-			lastSeq, ticks = x.LastSeq, decide(s, x, now)
-			busy = s.BusyExecs(x.ID)
+			d.lastSeq, d.ticks = x.LastSeq, ticksOf(s, x, now)
+			d.busy = s.BusyExecs(x.ID)
 		}
 	})
-	for _, x := range ticks {
+	return d
+}
+
+// end puts the ticks of a decision into the log. jobs are those that have been read already.
+func (k *Ticker) end(ctx context.Context, d *decision, now time.Time, jobs map[string]job) (err error) {
+	for _, x := range d.ticks {
 		if x.Fires() && x.Version.Spec().OverlapPolicy() == catalog.OverlapReplace {
-			if err := k.replace(ctx, id, busy, x, now); err != nil {
+			if err := k.replace(ctx, d.schedule, d.busy, x, now); err != nil {
 				return err
 			}
 		}
-		if lastSeq, err = k.append(ctx, id, x, lastSeq, now, jobs); err != nil {
-			return err
+		if d.lastSeq, err = k.append(ctx, d.schedule, x, d.lastSeq, now, jobs); err != nil {
+			return fmt.Errorf("tick schedule %s: %w", d.schedule, err)
 		}
 	}
 	return nil
@@ -175,9 +225,9 @@ type tick struct {
 	nobody bool
 }
 
-// decide lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
+// ticksOf lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
 // interval's.
-func decide(s *domain.State, x *domain.Schedule, now time.Time) []tick {
+func ticksOf(s *domain.State, x *domain.Schedule, now time.Time) []tick {
 	p := s.Present(x, now)
 	var ticks []tick
 	for _, d := range domain.Ticks(x, p) {
@@ -232,7 +282,7 @@ func (k *Ticker) replace(ctx context.Context, scheduleID string, execs []string,
 	return nil
 }
 
-func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time, jobs map[string]bus.Stored) (uint64, error) {
+func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64, now time.Time, jobs map[string]job) (uint64, error) {
 	p := events.ScheduleTicked{
 		ID: id, ScheduleSequence: t.Version.Seq, Outcome: t.Outcome, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count,
 	}
@@ -259,35 +309,23 @@ func (k *Ticker) append(ctx context.Context, id string, t tick, expected uint64,
 }
 
 // request is the exec of a tick, or the reason for which there is none.
-func (k *Ticker) request(ctx context.Context, scheduleID string, t tick, jobs map[string]bus.Stored) (exec *events.ExecRequested, unfit string, err error) {
-	stored, ok, err := k.job(ctx, t.jobID, jobs)
+func (k *Ticker) request(ctx context.Context, scheduleID string, t tick, jobs map[string]job) (exec *events.ExecRequested, unfit string, err error) {
+	x, ok, err := k.job(ctx, t.jobID, jobs)
 	if err != nil {
-		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
+		return nil, "", fmt.Errorf("read job %s: %w", t.jobID, err)
 	}
 	if !ok {
 		return nil, events.TickReasonJobGone, nil
 	}
-	payload, err := stored.Payload()
-	if err != nil {
-		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
-	}
-	job, ok := payload.(events.JobSaved)
-	if !ok {
-		return nil, events.TickReasonJobGone, nil
-	}
-	manifest, err := catalog.ParseManifestDocument(job.DocumentRevision.Document)
-	if err != nil {
-		return nil, "", fmt.Errorf("read job %s for schedule %s: %w", t.jobID, scheduleID, err)
-	}
-	script, err := manifest.Resolve(t.plan.Params)
-	if err = errors.Join(err, manifest.Unsupported()); err != nil {
+	script, err := x.manifest.Resolve(t.plan.Params)
+	if err = errors.Join(err, x.unsupported); err != nil {
 		k.logger.Warn("the job can't be run as the schedule asks", "schedule", scheduleID, "job", t.jobID, "error", err)
 		return nil, events.TickReasonJobUnfit, nil
 	}
 	if unfit, err := k.pin(ctx, &script); err != nil || unfit != "" {
 		return nil, unfit, err
 	}
-	r, err := domain.Request(t.Tick, scheduleID, job, stored.Seq, script, t.plan, t.deadline)
+	r, err := domain.Request(t.Tick, scheduleID, x.saved, x.stored.Seq, script, t.plan, t.deadline)
 	if err != nil {
 		return nil, "", fmt.Errorf("request exec of schedule %s: %w", scheduleID, err)
 	}
@@ -322,6 +360,8 @@ func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
 	if !ok || t.Exec == nil {
 		return nil
 	}
+	k.burst.Lock()
+	k.burst.Unlock() //nolint:staticcheck // nobody is kept out: it waits until nobody ends ticks
 	now, err := k.bus.Now(ctx)
 	if err != nil {
 		return err
