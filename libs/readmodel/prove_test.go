@@ -168,7 +168,7 @@ func foldTargets(log []Message) map[[2]string]events.Target {
 		case events.ExecRequested:
 			asked[e.ExecID] = true
 		case events.ExecPlanned:
-			if _, again := plans[e.ExecID]; again {
+			if _, again := plans[e.ExecID]; again || !asked[e.ExecID] {
 				continue
 			}
 			plans[e.ExecID] = e
@@ -194,6 +194,9 @@ func foldTargets(log []Message) map[[2]string]events.Target {
 				plan(s.PCID, events.Target{State: events.StateSkipped, Reason: s.Reason})
 			}
 		case events.WaveDispatched:
+			if e.Wave >= len(plans[e.ExecID].Waves) {
+				continue
+			}
 			w := plans[e.ExecID].Waves[e.Wave]
 			part := slices.Concat(w.Expected, w.Waiting)
 			if e.To > 0 {

@@ -151,6 +151,8 @@ type database struct {
 	// where that is not known.
 	retain    events.Retain
 	forgotten time.Time
+	// careful: the batch has been tried, and a row that it took for new was there.
+	careful bool
 }
 
 type statement struct {

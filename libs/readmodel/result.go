@@ -92,15 +92,21 @@ func beginResults(db *database) projection {
 	return resultProjection{newRows[Result](db, &results), map[resultCount]int{}}
 }
 
-// Prefetch reads the rows of all runs that the batch is about.
+// Prefetch reads the rows of the runs that the batch is about. One that begins in the batch is taken for new, which spares
+// its look: if that is wrong, the row can't be inserted, and the batch is applied once more with more care.
 func (p resultProjection) Prefetch(messages []decoded) error {
 	var ids []string
 	for i := range messages {
-		if run := messages[i].run; run != nil && run.Kind != events.RunKindReceived {
+		run := messages[i].run
+		if run == nil || run.Kind == events.RunKindReceived || p.entries[run.ResultID] != nil {
+			continue
+		}
+		p.entries[run.ResultID] = &entry[Result]{key: run.ResultID}
+		if run.Kind != events.RunKindStarted || p.db.careful {
 			ids = append(ids, run.ResultID)
 		}
 	}
-	if len(ids) < 2 {
+	if len(ids) == 0 {
 		return nil
 	}
 	return p.fetch(ids)

@@ -27,11 +27,8 @@ func newRows[R any, P interface {
 	return &rows[R, P]{db: db, rel: rel, entries: map[string]*entry[R]{}}
 }
 
-// fetch reads the rows of many keys at once, which costs a fraction of as many gets where most of them do not exist.
+// fetch reads the rows of many entries at once, which costs a fraction of as many gets where most of them do not exist.
 func (r *rows[R, P]) fetch(keys []string) error {
-	for _, key := range keys {
-		r.entries[key] = &entry[R]{key: key}
-	}
 	return r.db.each(r.rel, opSelectMany, func(scan func(...any) error) error {
 		var row R
 		var key string

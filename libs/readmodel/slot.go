@@ -206,6 +206,11 @@ func removeModel(path string) error {
 // IsCorrupt reports whether an error says that the file is damaged, or no database: what only another file mends.
 func IsCorrupt(err error) bool { return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) }
 
+// isDouble reports whether an error says that a row can't be inserted because there is one of its key.
+func isDouble(err error) bool {
+	return hasCode(err, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
+}
+
 // hasCode reports whether an error is SQLite's, of one of the result codes, primary or extended.
 func hasCode(err error, codes ...int) bool {
 	var e *sqlite.Error

@@ -163,10 +163,16 @@ func (w *Writer) ApplyBatch(ctx context.Context, b Batch) ([]Poison, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var poison []Poison
-	err := w.db.transaction(func() (err error) {
+	apply := func() (err error) {
 		poison, err = w.db.apply(b)
 		return err
-	})
+	}
+	err := w.db.transaction(apply)
+	if isDouble(err) {
+		w.db.careful = true
+		err = w.db.transaction(apply)
+		w.db.careful = false
+	}
 	if err != nil {
 		return nil, fmt.Errorf("apply %s up to %d: %w", b.stream, b.Last(), err)
 	}
