@@ -1,8 +1,8 @@
 // Package tick ends nominal ticks: it puts each into the ledger once, and makes the execs of those that fired.
 //
-// Contract. A due timer only says that it is time to look. What is due is decided on the fold, which must hold everything
-// the log held when the timer arrived, by pure functions of domain; each tick is appended against the schedule's last
-// sequence, so that two schedulers can't both end it, and an edit in between is seen. A fired tick carries the whole
+// Contract. A due timer only says that it is time to look, at every schedule that is due at its instant. What is due is decided
+// on the fold, which must hold everything the log held when the timer arrived, by pure functions of domain; each tick is appended
+// against the schedule's last sequence, so that two schedulers can't both end it, and an edit in between is seen. A fired tick carries the whole
 // ExecRequested; that is copied to the exec's own subject by whoever sees the tick (Fired), under a derived id: a crash in
 // between loses nothing and doubles nothing.
 package tick
