@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus"
@@ -291,5 +292,32 @@ func TestTickOfUnfitJob(t *testing.T) {
 		require.NoError(t, w.bus.PutObject(t.Context(), events.StoreScripts, "a/1", strings.NewReader("true")))
 		pass(5 * time.Minute)
 		require.NotEmpty(t, w.ledger("often")[1].Exec.Script.ObjectSHA256)
+	})
+}
+
+// A timer that never comes, as when it went to a scheduler that died of it, holds a schedule up for a minute or two, not for
+// an hour.
+func TestTickWhoseTimerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.agent("pc1", nil)
+		w.job("job", "1")
+		at(t, "2000-01-01 00:10:00") // the hourly sweep is far
+		w.schedule("s", "when: {cron: '30 * * * *'}\ntarget: {all: true}\ntz: utc")
+		w.schedule("gone", "when: {cron: '30 * * * *'}\ntarget: {all: true}\ntz: utc")
+		pass(time.Second)
+		timers, err := w.bus.JetStream().Stream(t.Context(), events.StreamTimers)
+		require.NoError(t, err)
+		require.NoError(t, timers.Purge(t.Context(), jetstream.WithPurgeSubject("timers.set.tick.>")))
+		w.append(events.ScheduleDeleted{ID: "gone"})
+		at(t, "2000-01-01 00:33:00")
+		ticks := w.ledger("s")
+		require.Len(t, ticks, 1)
+		require.NotNil(t, ticks[0].Exec)
+		require.Equal(t, "2000-01-01T00:30:00Z", ticks[0].To.Format(time.RFC3339))
+		require.Empty(t, w.ledger("gone"))
+		at(t, "2000-01-01 01:31:00")
+		require.Len(t, w.ledger("s"), 2, "the next one is on time")
 	})
 }

@@ -18,11 +18,14 @@ type look struct {
 	claimed    bool
 }
 
+// onItsWay is how long after its instant a look may still be about to be claimed. Afterwards another scheduler has had it.
+const onItsWay = 5 * time.Second
+
 // look notes when a schedule is looked at next; false when that is noted already, or nothing is due until something changes.
-// What is due already is looked at now. A look that has come is not replaced: whoever claims it asks for the next one. The lock
-// is held.
+// What is due already is looked at now. A look that has come is not replaced until its tick is in the ledger, or has been on its
+// way for long: whoever claims it asks for the next one. The lock is held.
 func (s *Supervisor) look(x *domain.Schedule, now time.Time) (at time.Time, ok bool) {
-	if noted, ok := s.looks[x.ID]; ok && !noted.claimed && !noted.at.After(now) {
+	if noted, ok := s.looks[x.ID]; ok && !noted.claimed && !noted.at.After(now) && now.Sub(noted.at) < onItsWay && x.Mark.Before(noted.at) {
 		return time.Time{}, false
 	}
 	at, generation, ok := x.Look(s.state.Fleet, s.state.Jobs, s.state.Present(x, now))
@@ -36,17 +39,37 @@ func (s *Supervisor) look(x *domain.Schedule, now time.Time) (at time.Time, ok b
 	return at.UTC(), true
 }
 
-// elsewhere is how long after its instant a look that nobody has claimed here has been another scheduler's.
-const elsewhere = time.Minute
+// unclaimedEvery is how often looks are searched for that nobody has claimed in time.
+const unclaimedEvery = time.Minute
+
+// findUnclaimed asks for a look at the schedules that were to be looked at some time ago, and of which nothing has been heard: the
+// timer went to a scheduler that did not know of them, and that one has died since.
+func (s *Supervisor) findUnclaimed(ctx context.Context) {
+	s.mu.RLock()
+	none := len(s.looks) == 0
+	s.mu.RUnlock()
+	if none {
+		return
+	}
+	now, err := s.bus.Now(ctx)
+	if err != nil {
+		return // it is tried again in a minute
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, noted := range s.looks {
+		if !noted.claimed && now.Sub(noted.at) >= onItsWay {
+			delete(s.looks, id)
+			s.state.Touched.Schedules[id] = struct{}{}
+		}
+	}
+}
 
 // lookAgain lets every schedule be noted anew with its timer. The lock is held.
 func (s *Supervisor) lookAgain() {
 	for id, x := range s.looks {
-		if x.generation = ""; x.claimed || x.at.Before(s.passed.Add(-elsewhere)) {
-			delete(s.looks, id)
-		} else {
-			s.looks[id] = x
-		}
+		x.generation = ""
+		s.looks[id] = x
 	}
 }
 

@@ -43,8 +43,9 @@ type step struct {
 const stepsAtOnce = 16
 
 func (s *Supervisor) steps(ctx context.Context) error {
-	sweep := time.NewTicker(sweepEvery)
+	sweep, unclaimed := time.NewTicker(sweepEvery), time.NewTicker(unclaimedEvery)
 	defer sweep.Stop()
+	defer unclaimed.Stop()
 	for {
 		var again <-chan time.Time
 		if failed := s.take(ctx); failed {
@@ -59,6 +60,8 @@ func (s *Supervisor) steps(ctx context.Context) error {
 			clear(s.armed) // whatever timer is missing is set again; one that is there stays
 			s.lookAgain()
 			s.mu.Unlock()
+		case <-unclaimed.C:
+			s.findUnclaimed(ctx)
 		case <-ctx.Done():
 			return nil
 		}
