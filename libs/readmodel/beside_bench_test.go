@@ -31,11 +31,11 @@ func besideQueries(ctx context.Context, r *Reader, execs int) []benchQuery {
 	})
 }
 
-// BenchmarkReadsBesideWriter counts reads of a file, by as many readers as there are processors, while a writer applies batches as
-// fast as it can: to the same file, to another one just like it, and to none, by turns of half a second. On a machine whose
-// processors are all busy readers lose to any work that goes on beside, so of-ceiling, the reads beside the writer of their own
-// file over those beside the writer of the other, is what the *file* costs: locks, the write-ahead log, pages that have changed.
-// of-idle is the same over the reads beside nobody. Both are medians of the turns. A turn without a writer of the file begins with
+// BenchmarkReadsBesideWriter counts reads of a file, by as many readers as a writer leaves processors for, while the writer applies
+// batches as fast as it can: to the same file, to another one just like it, and to none, by turns of half a second. of-idle is the
+// reads beside the writer over those beside nobody. of-ceiling is the reads beside the writer of their own file over those beside
+// the writer of the other: what the *file* costs, locks, the write-ahead log, pages that have changed, and not what two who share a
+// machine's caches and collector cost each other. Both are medians of the turns. A turn without a writer of the file begins with
 // the log written back into it. events/s is what the writer of the same file manages meanwhile.
 func BenchmarkReadsBesideWriter(b *testing.B) {
 	dir, execs := benchModel(b)
@@ -73,13 +73,13 @@ func BenchmarkReadsBesideWriter(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// readAll asks the queries in turn, by as many goroutines as there are processors, for as long as is given: how many a second.
+// readAll asks the queries in turn, by one goroutine for each processor but one, for as long as is given: how many a second.
 func readAll(b *testing.B, mix []benchQuery, window time.Duration) float64 {
 	var count atomic.Int64
 	var readers sync.WaitGroup
 	started := time.Now()
 	until := started.Add(window)
-	for n := range runtime.GOMAXPROCS(0) {
+	for n := range max(1, runtime.GOMAXPROCS(0)-1) {
 		readers.Go(func() {
 			for i := n * len(mix) / 2; time.Now().Before(until); i++ {
 				if _, err := mix[i%len(mix)].ours(); err != nil {
