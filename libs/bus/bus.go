@@ -76,7 +76,7 @@ type Bus struct {
 func Connect(ctx context.Context, c Config) (*Bus, error) {
 	b := &Bus{
 		name: c.Name, logger: c.Logger, closed: make(chan struct{}), up: make(chan struct{}),
-		tracer: otel.Tracer("kanade/libs/bus"),
+		tracer: otel.Tracer("kanade/libs/bus"), clock: clock{asking: make(chan struct{}, 1)},
 	}
 	if b.logger == nil {
 		b.logger = slog.Default()

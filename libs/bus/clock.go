@@ -20,6 +20,10 @@ const clockInterval = time.Minute
 const clockTolerance = time.Second
 
 type clock struct {
+	// asking is held by whoever asks the broker, which may take as long as the broker is away: the others wait with their
+	// contexts.
+	asking chan struct{}
+
 	mu     sync.Mutex
 	broker time.Time // the broker's clock …
 	local  time.Time // … when it was this late here; zero: never sampled
@@ -30,9 +34,16 @@ type clock struct {
 // if the broker has to be asked and does not answer. The time is UTC.
 func (b *Bus) Now(ctx context.Context) (time.Time, error) {
 	c := &b.clock
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if now, ok := c.now(); ok {
+		return now, nil
+	}
+	select {
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		return time.Time{}, fmt.Errorf("ask the broker's clock: %w: %w", ErrUnavailable, ctx.Err())
+	}
+	if now, ok := c.now(); ok { // somebody has asked meanwhile
 		return now, nil
 	}
 	var answer struct {
@@ -41,11 +52,19 @@ func (b *Bus) Now(ctx context.Context) (time.Time, error) {
 	if err := b.api(ctx, "STREAM.INFO."+events.StreamLog, struct{}{}, &answer); err != nil {
 		return time.Time{}, fmt.Errorf("ask the broker's clock: %w", err)
 	}
-	c.broker, c.local = answer.TS.UTC(), time.Now()
-	return c.broker, nil
+	return c.sample(answer.TS.UTC()), nil
+}
+
+func (c *clock) sample(broker time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broker, c.local = broker, time.Now()
+	return broker
 }
 
 func (c *clock) now() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.local.IsZero() {
 		return time.Time{}, false
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus"
@@ -125,4 +126,30 @@ func (m mutable) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return m.Conn.Write(p)
+}
+
+// Whoever asks for the broker's clock while somebody else waits for its answer waits no longer than his context lasts.
+func TestNowWhileAnotherAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		br := bustest.Broker(t)
+		b := bustest.Dial(t, br)
+		br.Shutdown()
+		pause(time.Second)
+		asks := func(patience time.Duration) <-chan time.Duration {
+			took := make(chan time.Duration, 1)
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				started := time.Now()
+				_, err := b.Now(ctx)
+				assert.ErrorIs(t, err, bus.ErrUnavailable)
+				took <- time.Since(started)
+			}()
+			return took
+		}
+		first := asks(4 * time.Second)
+		pause(time.Millisecond)
+		require.Equal(t, time.Second, <-asks(time.Second))
+		require.Equal(t, 4*time.Second, <-first)
+	})
 }

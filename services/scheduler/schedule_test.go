@@ -295,8 +295,7 @@ func TestTickOfUnfitJob(t *testing.T) {
 	})
 }
 
-// A timer that never comes, as when it went to a scheduler that died of it, holds a schedule up for a minute or two, not for
-// an hour.
+// A timer that never comes, as when it went to a scheduler that died of it, makes no tick late: it is fired within a minute.
 func TestTickWhoseTimerIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -304,20 +303,51 @@ func TestTickWhoseTimerIsLost(t *testing.T) {
 		w.agent("pc1", nil)
 		w.job("job", "1")
 		at(t, "2000-01-01 00:10:00") // the hourly sweep is far
-		w.schedule("s", "when: {cron: '30 * * * *'}\ntarget: {all: true}\ntz: utc")
+		w.schedule("s", "when: {cron: '30 * * * *'}\ntarget: {all: true}\ntz: utc\ncatch_up: none")
 		w.schedule("gone", "when: {cron: '30 * * * *'}\ntarget: {all: true}\ntz: utc")
 		pass(time.Second)
 		timers, err := w.bus.JetStream().Stream(t.Context(), events.StreamTimers)
 		require.NoError(t, err)
 		require.NoError(t, timers.Purge(t.Context(), jetstream.WithPurgeSubject("timers.set.tick.>")))
 		w.append(events.ScheduleDeleted{ID: "gone"})
-		at(t, "2000-01-01 00:33:00")
-		ticks := w.ledger("s")
-		require.Len(t, ticks, 1)
-		require.NotNil(t, ticks[0].Exec)
-		require.Equal(t, "2000-01-01T00:30:00Z", ticks[0].To.Format(time.RFC3339))
+		at(t, "2000-01-01 00:31:00")
+		requireLedger(t, w, "s", "01 00:30 fired")
 		require.Empty(t, w.ledger("gone"))
-		at(t, "2000-01-01 01:31:00")
-		require.Len(t, w.ledger("s"), 2, "the next one is on time")
+		at(t, "2000-01-01 01:30:05")
+		requireLedger(t, w, "s", "01 00:30 fired", "01 01:30 fired")
+	})
+}
+
+// A schedule that can't be ended holds up none that is due with it, is tried again less and less often, and goes on when it can.
+func TestTickThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(scheduler.Deps{})
+		w.agent("pc1", nil)
+		w.job("job", "1")
+		w.append(events.JobSaved{ID: "unreadable", Version: "1", DocumentRevision: events.DocumentRevision{Document: []byte(`{"id": 7}`), SourceType: "json", Hash: "h"}})
+		w.schedule("well", "when: {cron: '*/10 * * * *'}\ntarget: {all: true}\ntz: utc")
+		s, err := catalog.ParseSchedule([]byte("id: ill\njob_id: unreadable\nwhen: {cron: '*/10 * * * *'}\ntarget: {all: true}\ntz: utc\n"), catalog.YAML)
+		require.NoError(t, err)
+		doc, err := s.Document()
+		require.NoError(t, err)
+		w.append(events.ScheduleSaved{ID: s.ID, JobID: s.JobID, Enabled: true, DocumentRevision: events.DocumentRevision{Document: doc, SourceType: "json", Hash: catalog.Hash(doc)}})
+		at(t, "2000-01-01 00:09:00")
+		timers, err := w.bus.JetStream().Stream(t.Context(), events.StreamTimers)
+		require.NoError(t, err)
+		before, err := timers.Info(t.Context())
+		require.NoError(t, err)
+		at(t, "2000-01-01 00:50:30")
+		after, err := timers.Info(t.Context())
+		require.NoError(t, err)
+		requireLedger(t, w, "well", "01 00:10 fired", "01 00:20 fired", "01 00:30 fired", "01 00:40 fired", "01 00:50 fired")
+		// The newest is tried again, five minutes later by now.
+		requireLedger(t, w, "ill", "01 00:10 missed superseded", "01 00:20 missed superseded", "01 00:30 missed superseded")
+		require.LessOrEqual(t, after.State.LastSeq-before.State.LastSeq, uint64(120), "timers are set again and again")
+		w.job("unreadable", "2")
+		at(t, "2000-01-01 00:59:00")
+		ticks := w.ledger("ill")
+		require.NotEmpty(t, ticks)
+		require.Equal(t, events.TickCaughtUp, ticks[len(ticks)-1].Outcome)
 	})
 }

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,8 +31,9 @@ type world struct {
 	broker *broker.Broker
 	bus    *bus.Bus
 	ears   *ears
-	// limits of its schedulers; none are the defaults.
-	limits events.Limits
+	// limits and workers of its schedulers; none are the defaults, and three.
+	limits  events.Limits
+	workers int
 	// appended counts facts for their ids: at one instant several may be stored.
 	appended atomic.Int64
 }
@@ -68,7 +70,7 @@ func (w *world) startOn(b *bus.Bus, d scheduler.Deps) (stop func(), ready <-chan
 	ctx, cancel := context.WithCancel(w.t.Context())
 	running, ended := make(chan struct{}), make(chan error, 1)
 	d.Bus, d.Logger, d.Ready = b, bustest.Logger(w.t), func() { close(running) }
-	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: 3, Limits: w.limits}, d) }()
+	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: cmp.Or(w.workers, 3), Limits: w.limits}, d) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -10,12 +11,15 @@ import (
 )
 
 // look is when a schedule is to be looked at next. Timers are set for instants, not for schedules: whoever hears that of an
-// instant looks at all of them (Claim). A look is noted before its timer is set, so that no timer comes due unnoted.
+// instant looks at all of them (Claim). A look is noted before its timer is set; one that is noted when the timer of its instant,
+// which others share, has been heard gets another one (tooLate).
 type look struct {
 	at time.Time
 	// generation is domain.Schedule.Look's.
 	generation string
 	claimed    bool
+	// failures in a row, since it was noted.
+	failures int
 }
 
 // onItsWay is how long after its instant a look may still be about to be claimed. Afterwards another scheduler has had it.
@@ -40,10 +44,11 @@ func (s *Supervisor) look(x *domain.Schedule, now time.Time) (at time.Time, ok b
 }
 
 // unclaimedEvery is how often looks are searched for that nobody has claimed in time.
-const unclaimedEvery = time.Minute
+// With onItsWay it is less than a minute, after which a tick is late (domain.OnTime).
+const unclaimedEvery = 15 * time.Second
 
-// findUnclaimed asks for a look at the schedules that were to be looked at some time ago, and of which nothing has been heard: the
-// timer went to a scheduler that did not know of them, and that one has died since.
+// findUnclaimed asks for a look at the schedules that were to be looked at some time ago, and that nobody has claimed here: another
+// scheduler heard the timer and found nothing due, or did not know of them and has died since, or a timer could not be set.
 func (s *Supervisor) findUnclaimed(ctx context.Context) {
 	s.mu.RLock()
 	none := len(s.looks) == 0
@@ -53,7 +58,7 @@ func (s *Supervisor) findUnclaimed(ctx context.Context) {
 	}
 	now, err := s.bus.Now(ctx)
 	if err != nil {
-		return // it is tried again in a minute
+		return // it is tried again soon
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,25 +89,33 @@ func (s *Supervisor) wakeStep(at, now time.Time, schedules []string) []step {
 	}
 	return []step{{do: func(ctx context.Context, _ time.Time) error {
 		err := s.bus.SetTimer(ctx, t)
+		if err == nil && at.After(now) && s.tooLate(at, schedules) {
+			t.Generation = "late"
+			err = s.bus.SetTimer(ctx, t)
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err != nil {
 			s.again(schedules)
-			return err
+		} else if at.After(now) {
+			s.armed[timerKey(t.Kind, t.Key)] = t.Generation
 		}
-		if !at.After(now) {
-			return nil
-		}
-		s.armed[timerKey(t.Kind, t.Key)] = t.Generation
-		if !at.After(s.passed) { // it came due meanwhile; whom nobody has claimed may have been noted too late
-			s.again(schedules)
-			s.wake()
-		}
-		return nil
+		return err
 	}}}
 }
 
-// again asks for another look at those schedules that nobody has claimed. The lock is held.
+// tooLate reports whether the timer of an instant has been heard here although somebody has not claimed some of its schedules,
+// which were noted after that.
+func (s *Supervisor) tooLate(at time.Time, schedules []string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return !at.After(s.passed) && slices.ContainsFunc(schedules, func(id string) bool {
+		x, ok := s.looks[id]
+		return ok && !x.claimed && x.at.Equal(at)
+	})
+}
+
+// again asks for another look at those schedules that nobody has claimed: their timer could not be set. The lock is held.
 func (s *Supervisor) again(schedules []string) {
 	for _, id := range schedules {
 		if x, ok := s.looks[id]; ok && !x.claimed {
@@ -129,14 +142,25 @@ func (s *Supervisor) Claim(at time.Time) []string {
 	return ids
 }
 
-// Unclaim gives schedules back to whoever claims them next: something failed.
-func (s *Supervisor) Unclaim(ids []string) {
+// Later gives back schedules that were claimed, and failed: they are looked at again a second later, after each failure in a row
+// twice as long, up to five minutes. A timer that can't be set is no error: findUnclaimed takes its place.
+func (s *Supervisor) Later(ctx context.Context, ids []string, now time.Time) {
+	retries := map[time.Time]bool{}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, id := range ids {
-		if x, ok := s.looks[id]; ok {
-			x.claimed = false
-			s.looks[id] = x
+		x, ok := s.looks[id]
+		if !ok {
+			continue
+		}
+		x.at, x.claimed = now.Add(min(time.Second<<min(x.failures, 10), 5*time.Minute)).UTC(), false
+		x.failures++
+		s.looks[id], retries[x.at] = x, true
+	}
+	s.mu.Unlock()
+	for at := range retries {
+		t := bus.Timer{Kind: TimerTick, Key: at.Format(time.RFC3339Nano), Generation: "again", At: at}
+		if err := s.bus.SetTimer(ctx, t); err != nil {
+			s.logger.Warn("set timer; the schedules are looked for", "at", at, "error", err)
 		}
 	}
 }

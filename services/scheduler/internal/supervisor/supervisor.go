@@ -50,6 +50,7 @@ type Supervisor struct {
 	mu    sync.RWMutex
 	state *domain.State
 	moved chan struct{} // closed and replaced whenever the fold moves
+	begun int           // how often it was begun anew
 
 	nudge chan struct{}
 	ready chan struct{} // closed when the fold has reached its goals for the first time
@@ -181,6 +182,7 @@ func (s *Supervisor) forget() {
 		}
 	}
 	s.state, s.saved, s.logGoal = fresh, 0, math.MaxUint64
+	s.begun++
 	clear(s.armed)
 	clear(s.looks)
 }
@@ -284,15 +286,21 @@ func (s *Supervisor) Fresh(ctx context.Context) error {
 }
 
 // Reach waits until the fold holds the log up to a sequence, and what the log held when the supervisor started. The error is
-// that of ctx.
+// that of ctx, or says that the log is another one by now, which may never come as far.
 func (s *Supervisor) Reach(ctx context.Context, sequence uint64) error {
-	for {
+	for first := -1; ; {
 		s.mu.RLock()
 		fresh := s.caughtUp() && s.state.Position >= sequence
-		position, moved := s.state.Position, s.moved
+		position, moved, begun := s.state.Position, s.moved, s.begun
 		s.mu.RUnlock()
 		if fresh {
 			return nil
+		}
+		if first < 0 {
+			first = begun
+		}
+		if begun != first {
+			return fmt.Errorf("wait for the fold to reach %d: it was begun anew", sequence)
 		}
 		select {
 		case <-moved:

@@ -8,11 +8,14 @@
 package tick
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,9 +40,10 @@ type Ticker struct {
 	bus    *bus.Bus
 	fold   *supervisor.Supervisor
 	logger *slog.Logger
-	// burst is held for reading while ticks are ended. Whoever begins an exec goes through it: what
-	// 10 000 execs ask of the broker would make the last tick late by a second.
-	burst sync.RWMutex
+
+	mu      sync.Mutex
+	ending  int           // how many batches of ticks are being ended
+	through chan struct{} // closed when it is none
 }
 
 // New makes a ticker on a fold.
@@ -47,14 +51,14 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, logger *slog.Logger) *Ticker {
 	return &Ticker{bus: b, fold: fold, logger: logger}
 }
 
-// attempts is how often a decision is made anew at once when the schedule has changed under it; then the timer comes
-// back after a while.
+// attempts is how often a decision is made anew at once when the schedule has changed under it; then it is looked at after a
+// while.
 const attempts = 10
 
 // Due handles a timer of kind tick: it ends every tick of every schedule that is due at its instant. Many are at the full
-// hour; together they ask the broker for what they need once. Schedules that fail are left for the next time that the timer
-// comes; what went wrong with one holds up no other.
-func (k *Ticker) Due(ctx context.Context, t bus.Timer) error {
+// hour; together they ask the broker for what they need once. A schedule that fails is looked at again after a while
+// (Supervisor.Later), by a timer of its own: the others are through with this one.
+func (k *Ticker) Due(ctx context.Context, t bus.Timer) (err error) {
 	now, err := k.now(ctx, t)
 	if err != nil {
 		return err
@@ -62,21 +66,25 @@ func (k *Ticker) Due(ctx context.Context, t bus.Timer) error {
 	if err := k.fold.Fresh(ctx); err != nil {
 		return fmt.Errorf("tick at %s: %w", t.At, err)
 	}
-	left := k.fold.Claim(t.At)
-	defer func() { k.fold.Unclaim(left) }()
-	for n := 1; len(left) > 0; n++ {
-		var idle []string
-		left, idle, err = k.endAll(ctx, left, now)
-		k.fold.Looked(idle)
-		if !errors.Is(err, bus.ErrConflict) || n == attempts {
-			break
+	pending := k.fold.Claim(t.At)
+	var failed []string
+	defer func() { k.fold.Later(ctx, append(failed, pending...), now) }()
+	for n := 0; len(pending) > 0 && n < attempts; n++ {
+		if n > 0 {
+			if err = k.fold.Fresh(ctx); err != nil {
+				break
+			}
 		}
-		if err = k.fold.Fresh(ctx); err != nil {
-			break
-		}
+		ended := k.endAll(ctx, pending, now)
+		k.fold.Looked(ended.idle)
+		failed, pending = append(failed, ended.failed...), ended.conflicting
+		err = errors.Join(err, ended.err)
 	}
-	if err != nil {
-		return fmt.Errorf("tick at %s: %d schedules are left: %w", t.At, len(left), err)
+	if ctx.Err() != nil {
+		return fmt.Errorf("tick at %s: %w", t.At, ctx.Err()) // another scheduler hears the timer
+	}
+	if n := len(failed) + len(pending); n > 0 {
+		k.logger.Warn("ticks failed; trying again", "at", t.At, "schedules", n, "error", err)
 	}
 	return nil
 }
@@ -95,11 +103,16 @@ func (k *Ticker) now(ctx context.Context, t bus.Timer) (time.Time, error) {
 // appendsAtOnce bounds how many appends are under way.
 const appendsAtOnce = 1000
 
-// endAll ends every tick of some schedules that is due. It gives those of which something failed, and why: ErrConflict where
-// each only has changed meanwhile; and those of which nothing was due.
-func (k *Ticker) endAll(ctx context.Context, ids []string, now time.Time) (left, idle []string, err error) {
-	k.burst.RLock()
-	defer k.burst.RUnlock()
+// ended is what became of schedules whose ticks were to be ended: nothing was due of the idle ones, something else was said of the
+// conflicting ones meanwhile; err is the first error of those that failed.
+type ended struct {
+	idle, conflicting, failed []string
+	err                       error
+}
+
+// endAll ends every tick of some schedules that is due.
+func (k *Ticker) endAll(ctx context.Context, ids []string, now time.Time) (e ended) {
+	defer k.begin()()
 	// All is decided before the first tick is in the log: the fold, which takes in each of them, is looked at by nobody then.
 	decisions, errs := make([]decision, len(ids)), make([]error, len(ids))
 	each(len(ids), runtime.GOMAXPROCS(0), func(i int) { decisions[i] = k.decide(ids[i], now) })
@@ -107,16 +120,16 @@ func (k *Ticker) endAll(ctx context.Context, ids []string, now time.Time) (left,
 	each(len(ids), appendsAtOnce, func(i int) { errs[i] = k.end(ctx, &decisions[i], now, jobs) })
 	for i, id := range ids {
 		switch {
+		case errors.Is(errs[i], bus.ErrConflict):
+			e.conflicting = append(e.conflicting, id)
 		case errs[i] != nil:
-			left = append(left, id)
-			if err == nil || errors.Is(err, bus.ErrConflict) {
-				err = errs[i]
-			}
+			e.failed = append(e.failed, id)
+			e.err = cmp.Or(e.err, errs[i])
 		case len(decisions[i].ticks) == 0:
-			idle = append(idle, id)
+			e.idle = append(e.idle, id)
 		}
 	}
-	return left, idle, err
+	return e
 }
 
 // each does something for 0 to n-1, workers of them at once. A worker does many: a stack that has grown is not grown again.
@@ -141,18 +154,31 @@ type job struct {
 	unsupported error
 }
 
-// readJobs reads the jobs of many decisions, each once. Those that it can't read are not there.
+// jobsAtOnce bounds how many jobs are read at once.
+const jobsAtOnce = 64
+
+// readJobs reads the jobs that several decisions need, each once. Those that it can't read are not there.
 func (k *Ticker) readJobs(ctx context.Context, decisions []decision) map[string]job {
-	jobs, tried := map[string]job{}, map[string]bool{}
+	needed := map[string]int{}
 	for i := range decisions {
 		for _, t := range decisions[i].ticks {
-			if !t.Fires() || tried[t.jobID] {
-				continue
+			if t.Fires() {
+				needed[t.jobID]++
 			}
-			tried[t.jobID] = true
-			if x, ok, err := k.job(ctx, t.jobID, nil); ok && err == nil {
-				jobs[t.jobID] = x
-			}
+		}
+	}
+	maps.DeleteFunc(needed, func(_ string, n int) bool { return n < 2 })
+	ids := slices.Collect(maps.Keys(needed))
+	read := make([]*job, len(ids))
+	each(len(ids), jobsAtOnce, func(i int) {
+		if x, ok, err := k.job(ctx, ids[i], nil); ok && err == nil {
+			read[i] = &x
+		}
+	})
+	jobs := make(map[string]job, len(ids))
+	for i, x := range read {
+		if x != nil {
+			jobs[ids[i]] = *x
 		}
 	}
 	return jobs
@@ -349,6 +375,45 @@ func (k *Ticker) pin(ctx context.Context, s *events.Script) (unfit string, err e
 	return "", nil
 }
 
+// behindMost is how long an exec that is to begin waits for ticks.
+const behindMost = 2 * time.Second
+
+// behindTicks waits while this process ends ticks: what 10 000 execs ask of the broker would make the last of 10 000 ticks late
+// by a second.
+func (k *Ticker) behindTicks(ctx context.Context) error {
+	k.mu.Lock()
+	through, ending := k.through, k.ending
+	k.mu.Unlock()
+	if ending == 0 {
+		return nil
+	}
+	enough := time.NewTimer(behindMost)
+	defer enough.Stop()
+	select {
+	case <-through:
+	case <-enough.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// begin notes that a batch of ticks is being ended; done, that it is.
+func (k *Ticker) begin() (done func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ending++; k.ending == 1 {
+		k.through = make(chan struct{})
+	}
+	return func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.ending--; k.ending == 0 {
+			close(k.through)
+		}
+	}
+}
+
 // Fired handles a tick: one that fired has its ExecRequested copied to the exec's own subject, once. Of a tick that is older
 // than the history nothing is copied: its exec has been, and the log may have forgotten it before the tick.
 func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
@@ -360,8 +425,9 @@ func (k *Ticker) Fired(ctx context.Context, m bus.Stored) error {
 	if !ok || t.Exec == nil {
 		return nil
 	}
-	k.burst.Lock()
-	k.burst.Unlock() //nolint:staticcheck // nobody is kept out: it waits until nobody ends ticks
+	if err := k.behindTicks(ctx); err != nil {
+		return err
+	}
 	now, err := k.bus.Now(ctx)
 	if err != nil {
 		return err
