@@ -70,7 +70,9 @@ func (w *world) startOn(b *bus.Bus, d scheduler.Deps) (stop func(), ready <-chan
 	ctx, cancel := context.WithCancel(w.t.Context())
 	running, ended := make(chan struct{}), make(chan error, 1)
 	d.Bus, d.Logger, d.Ready = b, bustest.Logger(w.t), func() { close(running) }
-	go func() { ended <- scheduler.Run(ctx, scheduler.Config{Workers: cmp.Or(w.workers, 3), Limits: w.limits}, d) }()
+	go func() {
+		ended <- scheduler.Run(ctx, scheduler.Config{Workers: cmp.Or(w.workers, 3), Limits: w.limits}, d)
+	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

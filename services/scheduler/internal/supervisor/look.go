@@ -43,8 +43,8 @@ func (s *Supervisor) look(x *domain.Schedule, now time.Time) (at time.Time, ok b
 	return at.UTC(), true
 }
 
-// unclaimedEvery is how often looks are searched for that nobody has claimed in time.
-// With onItsWay it is less than a minute, after which a tick is late (domain.OnTime).
+// unclaimedEvery is how often looks are searched for that nobody has claimed in time: with onItsWay it is less than a minute,
+// after which a tick is late (domain.OnTime).
 const unclaimedEvery = 15 * time.Second
 
 // findUnclaimed asks for a look at the schedules that were to be looked at some time ago, and that nobody has claimed here: another
