@@ -84,7 +84,7 @@ func (k *Ticker) Due(ctx context.Context, t bus.Timer) (err error) {
 		return fmt.Errorf("tick at %s: %w", t.At, ctx.Err()) // another scheduler hears the timer
 	}
 	if n := len(failed) + len(pending); n > 0 {
-		k.logger.Warn("ticks failed; trying again", "at", t.At, "schedules", n, "error", err)
+		k.logger.Warn("ticks failed; trying again", "at", t.At, "schedules", n, "error", cmp.Or(err, bus.ErrConflict))
 	}
 	return nil
 }
