@@ -295,7 +295,9 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 				late++
 			}
 		}
-		require.Positive(t, late)
+		if span > 10 { // each night has one with even chances, and it takes two more to be reduced
+			require.Positive(t, late)
+		}
 		require.GreaterOrEqual(t, len(reducedAt), 5*(span-4))
 		last, err := w.bus.LastSeq(t.Context(), events.StreamLog)
 		require.NoError(t, err)
