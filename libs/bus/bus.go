@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
 
 	"kanade/libs/events"
 )
@@ -76,7 +77,7 @@ type Bus struct {
 func Connect(ctx context.Context, c Config) (*Bus, error) {
 	b := &Bus{
 		name: c.Name, logger: c.Logger, closed: make(chan struct{}), up: make(chan struct{}),
-		tracer: otel.Tracer("kanade/libs/bus"), clock: clock{asking: make(chan struct{}, 1)},
+		tracer: otel.Tracer("kanade/libs/bus"), clock: clock{asking: semaphore.NewWeighted(1)},
 	}
 	if b.logger == nil {
 		b.logger = slog.Default()

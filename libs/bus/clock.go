@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 
 	"kanade/libs/events"
 )
@@ -22,7 +23,7 @@ const clockTolerance = time.Second
 type clock struct {
 	// asking is held by whoever asks the broker, which may take as long as the broker is away: the others wait with their
 	// contexts.
-	asking chan struct{}
+	asking *semaphore.Weighted
 
 	mu     sync.Mutex
 	broker time.Time // the broker's clock …
@@ -37,12 +38,10 @@ func (b *Bus) Now(ctx context.Context) (time.Time, error) {
 	if now, ok := c.now(); ok {
 		return now, nil
 	}
-	select {
-	case c.asking <- struct{}{}:
-		defer func() { <-c.asking }()
-	case <-ctx.Done():
-		return time.Time{}, fmt.Errorf("ask the broker's clock: %w: %w", ErrUnavailable, ctx.Err())
+	if err := c.asking.Acquire(ctx, 1); err != nil {
+		return time.Time{}, fmt.Errorf("ask the broker's clock: %w: %w", ErrUnavailable, err)
 	}
+	defer c.asking.Release(1)
 	if now, ok := c.now(); ok { // somebody has asked meanwhile
 		return now, nil
 	}

@@ -7,6 +7,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/stretchr/testify v1.12.1
 	go.uber.org/goleak v1.3.0
+	golang.org/x/sync v0.24.0
 	kanade/libs/events v0.0.0
 	modernc.org/sqlite v1.62.0
 	pgregory.net/rapid v1.3.0

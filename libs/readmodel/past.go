@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sync/semaphore"
 
 	"kanade/libs/events"
 )
@@ -206,7 +207,7 @@ func OpenPast(ctx context.Context, dir string, sequence uint64, since time.Time)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open read model of %d: %w", sequence, err), file.db.Close())
 	}
-	return &Reader{dir: abs, past: file, turn: newTurn()}, nil
+	return &Reader{dir: abs, past: file, turn: semaphore.NewWeighted(1)}, nil
 }
 
 // Past is OpenPast in the reader's directory.

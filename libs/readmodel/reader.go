@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"kanade/libs/events"
 )
 
@@ -37,8 +39,9 @@ type Reader struct {
 	// past is the one file of a reader of the past, which looks no further.
 	past *slotFile
 
-	// turn guards the rest. Whoever has it may wait for SQLite, up to a second where somebody makes or closes a file.
-	turn    turn
+	// turn guards the rest. Whoever has it may wait for SQLite, up to a second where somebody makes or closes a file; the others
+	// wait no longer than their contexts: a mutex would hold them.
+	turn    *semaphore.Weighted
 	slots   map[string]*slotFile // by path
 	served  map[string]*slotFile // by directory: the one that was served last
 	current *slotFile
@@ -53,7 +56,7 @@ func OpenReader(dir string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open read model %s: %w", dir, err)
 	}
-	return &Reader{dir: abs, turn: newTurn(), slots: map[string]*slotFile{}}, nil
+	return &Reader{dir: abs, turn: semaphore.NewWeighted(1), slots: map[string]*slotFile{}}, nil
 }
 
 // Close ends the use of all files, after the queries that run.
@@ -61,8 +64,8 @@ func (r *Reader) Close() error {
 	if r.past != nil {
 		return r.past.db.Close()
 	}
-	_ = r.turn.take(context.Background()) // which does not end
-	defer r.turn.give()
+	_ = r.turn.Acquire(context.Background(), 1) // which does not end
+	defer r.turn.Release(1)
 	var errs []error
 	for path := range r.slots {
 		errs = append(errs, r.drop(path))
@@ -93,10 +96,10 @@ func (r *Reader) Applied(ctx context.Context) (sequence uint64, at time.Time, er
 
 // answers notes how far the answers are; false where they come from another file by now, which may be behind this one.
 func (r *Reader) answers(ctx context.Context, from *slotFile, sequence uint64) (bool, error) {
-	if err := r.turn.take(ctx); err != nil {
+	if err := r.turn.Acquire(ctx, 1); err != nil {
 		return false, err
 	}
-	defer r.turn.give()
+	defer r.turn.Release(1)
 	if from != r.current && from != r.past {
 		return false, nil
 	}
@@ -121,10 +124,10 @@ type SlotState struct {
 // Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
 // one that is built to take its place.
 func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
-	if err := r.turn.take(ctx); err != nil {
+	if err := r.turn.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("look for read models in %s: %w", r.dir, err)
 	}
-	defer r.turn.give()
+	defer r.turn.Release(1)
 	if err := r.look(ctx); err != nil {
 		return nil, err
 	}
@@ -176,10 +179,10 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 	if r.past != nil {
 		return r.past, nil
 	}
-	if err := r.turn.take(ctx); err != nil {
+	if err := r.turn.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("look for a read model in %s: %w", r.dir, err)
 	}
-	defer r.turn.give()
+	defer r.turn.Release(1)
 	if r.current == nil || again || time.Since(r.looked) >= lookAgain {
 		if err := r.look(ctx); err != nil {
 			return nil, err

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sync/semaphore"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -246,7 +247,7 @@ type slotFile struct {
 	moved time.Time
 
 	// turn guards stmts.
-	turn turn
+	turn *semaphore.Weighted
 	// stmts are the prepared statements by their text: to parse a query costs as much as to answer a short one. There are
 	// as many as there are combinations of filters.
 	stmts map[string]*sql.Stmt
@@ -254,10 +255,10 @@ type slotFile struct {
 
 // prepared is the statement of a query; it is closed together with the file.
 func (s *slotFile) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
-	if err := s.turn.take(ctx); err != nil {
+	if err := s.turn.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer s.turn.give()
+	defer s.turn.Release(1)
 	if stmt, ok := s.stmts[query]; ok {
 		return stmt, nil
 	}
@@ -280,7 +281,7 @@ func openSlotFile(path string) (*slotFile, error) {
 	}
 	db.SetMaxOpenConns(max(4, 2*runtime.GOMAXPROCS(0)))
 	db.SetMaxIdleConns(4)
-	return &slotFile{path: path, info: info, db: db, turn: newTurn(), stmts: map[string]*sql.Stmt{}}, nil
+	return &slotFile{path: path, info: info, db: db, turn: semaphore.NewWeighted(1), stmts: map[string]*sql.Stmt{}}, nil
 }
 
 // same reports whether the path still names the file that is open.
