@@ -116,12 +116,18 @@ func (w *world) job(id, version string) uint64 {
 // schedule stores a schedule of the job "job".
 func (w *world) schedule(id, rest string) uint64 {
 	w.t.Helper()
-	s, err := catalog.ParseSchedule(fmt.Appendf(nil, "id: %s\njob_id: job\n%s\n", id, rest), catalog.YAML)
+	return w.scheduleOf("job", id, rest)
+}
+
+// scheduleOf stores a schedule of a job.
+func (w *world) scheduleOf(job, id, rest string) uint64 {
+	w.t.Helper()
+	s, err := catalog.ParseSchedule(fmt.Appendf(nil, "id: %s\njob_id: %s\n%s\n", id, job, rest), catalog.YAML)
 	require.NoError(w.t, err)
 	require.NoError(w.t, s.Unsupported())
 	doc, err := s.Document()
 	require.NoError(w.t, err)
-	return w.append(events.ScheduleSaved{ID: id, JobID: "job", Enabled: s.Enabled, DocumentRevision: events.DocumentRevision{Document: doc, SourceType: "json", Hash: catalog.Hash(doc)}})
+	return w.append(events.ScheduleSaved{ID: id, JobID: job, Enabled: s.Enabled, DocumentRevision: events.DocumentRevision{Document: doc, SourceType: "json", Hash: catalog.Hash(doc)}})
 }
 
 // exec asks for a run of a script.

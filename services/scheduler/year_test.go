@@ -82,7 +82,7 @@ type yearForm struct {
 func newYear(t *testing.T, seed uint64) *year {
 	limits := bustest.Limits()
 	limits.LogBytes, limits.History, limits.Ledger = 32<<30, 2*365*24*time.Hour, 4*365*24*time.Hour // the log keeps all of it
-	w := &world{t: t, broker: bustest.Broker(t), limits: limits, workers: 1}                        // a worker that waits asks every half minute
+	w := &world{t: t, broker: bustest.Broker(t), limits: limits, workers: 1}
 	w.bus = bustest.Dial(t, w.broker)
 	require.NoError(t, w.bus.Ensure(t.Context(), limits))
 	y := &year{world: w, seed: seed, groups: map[string][]string{}}

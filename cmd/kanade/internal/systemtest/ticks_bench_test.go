@@ -30,8 +30,8 @@ import (
 const benchTicks = 10_000
 
 // BenchmarkTicks is 10 000 schedules that are due at one instant, each of one endpoint that is not there, on a broker that
-// listens on loopback and one scheduler, under the program's GCPercent; nothing else runs. ticks/s is from the instant to the last tick in the log, by
-// the log's clock; of-ceiling is that against facts of the same bytes, published to the same stream by somebody who waits
+// listens on loopback and one scheduler, under the program's GCPercent; nothing else runs. ticks/s is from the instant to the
+// last tick in the log, by the log's clock; of-ceiling is that against facts of the same bytes, published to the same stream by somebody who waits
 // for nothing but the acknowledgements. p50-late-ms and p99-late-ms are how late a tick is beyond the time that those take
 // altogether. heap-KB is the heap in use of the whole process, broker included, for each schedule that waits.
 func BenchmarkTicks(b *testing.B) {

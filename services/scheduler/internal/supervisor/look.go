@@ -47,6 +47,16 @@ func (s *Supervisor) look(x *domain.Schedule, now time.Time) (at time.Time, ok b
 // after which a tick is late (domain.OnTime).
 const unclaimedEvery = 15 * time.Second
 
+// watchLooks searches for them until ctx ends.
+func (s *Supervisor) watchLooks(ctx context.Context) error {
+	for {
+		if err := wait(ctx, unclaimedEvery); err != nil {
+			return nil
+		}
+		s.findUnclaimed(ctx)
+	}
+}
+
 // findUnclaimed asks for a look at the schedules that were to be looked at some time ago, and that nobody has claimed here: another
 // scheduler heard the timer and found nothing due, or did not know of them and has died since, or a timer could not be set.
 func (s *Supervisor) findUnclaimed(ctx context.Context) {
@@ -60,13 +70,18 @@ func (s *Supervisor) findUnclaimed(ctx context.Context) {
 	if err != nil {
 		return // it is tried again soon
 	}
+	found := false
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for id, noted := range s.looks {
 		if !noted.claimed && now.Sub(noted.at) >= onItsWay {
 			delete(s.looks, id)
 			s.state.Touched.Schedules[id] = struct{}{}
+			found = true
 		}
+	}
+	s.mu.Unlock()
+	if found {
+		s.wake()
 	}
 }
 

@@ -43,9 +43,8 @@ type step struct {
 const stepsAtOnce = 16
 
 func (s *Supervisor) steps(ctx context.Context) error {
-	sweep, unclaimed := time.NewTicker(sweepEvery), time.NewTicker(unclaimedEvery)
+	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
-	defer unclaimed.Stop()
 	for {
 		var again <-chan time.Time
 		if failed := s.take(ctx); failed {
@@ -60,8 +59,6 @@ func (s *Supervisor) steps(ctx context.Context) error {
 			clear(s.armed) // whatever timer is missing is set again; one that is there stays
 			s.lookAgain()
 			s.mu.Unlock()
-		case <-unclaimed.C:
-			s.findUnclaimed(ctx)
 		case <-ctx.Done():
 			return nil
 		}

@@ -96,6 +96,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	group.Go(func() error { return s.followPresence(ctx) })
 	group.Go(func() error { return s.steps(ctx) })
 	group.Go(func() error { return s.saves(ctx) })
+	group.Go(func() error { return s.watchLooks(ctx) })
 	return group.Wait()
 }
 

@@ -211,7 +211,7 @@ type decision struct {
 	schedule string
 	ticks    []tick
 	lastSeq  uint64
-	// busy are its execs that still run.
+	// busy are its execs that still run, where a tick takes their place.
 	busy []string
 }
 
@@ -220,7 +220,9 @@ func (k *Ticker) decide(id string, now time.Time) decision {
 	k.fold.Read(func(s *domain.State) {
 		if x := s.Schedules[id]; x != nil {
 			d.lastSeq, d.ticks = x.LastSeq, ticksOf(s, x, now)
-			d.busy = s.BusyExecs(x.ID)
+			if slices.ContainsFunc(d.ticks, tick.replaces) {
+				d.busy = s.BusyExecs(x.ID)
+			}
 		}
 	})
 	return d
@@ -229,7 +231,7 @@ func (k *Ticker) decide(id string, now time.Time) decision {
 // end puts the ticks of a decision into the log. jobs are those that have been read already.
 func (k *Ticker) end(ctx context.Context, d *decision, now time.Time, jobs map[string]job) (err error) {
 	for _, x := range d.ticks {
-		if x.Fires() && x.Version.Spec().OverlapPolicy() == catalog.OverlapReplace {
+		if x.replaces() {
 			if err := k.replace(ctx, d.schedule, d.busy, x, now); err != nil {
 				return err
 			}
@@ -249,6 +251,11 @@ type tick struct {
 	deadline time.Time
 	// nobody: no endpoint that is known is in the target.
 	nobody bool
+}
+
+// replaces reports whether the tick takes the place of what still runs.
+func (t tick) replaces() bool {
+	return t.Fires() && t.Version.Spec().OverlapPolicy() == catalog.OverlapReplace
 }
 
 // ticksOf lists the ticks to be ended: those of a calendar, also of versions that an interval has replaced, then the
