@@ -48,6 +48,9 @@ func TestJobDocument(t *testing.T) {
 	require.Contains(t, stale.text(), "has changed")
 	require.Equal(t, http.StatusPreconditionFailed, s.do(http.MethodDelete, "/api/jobs/hello", "", "If-Match", `"0000"`).status)
 	require.Equal(t, http.StatusPreconditionFailed, s.do(http.MethodDelete, "/api/jobs/none", "", "If-Match", "*").status)
+	there := s.do(http.MethodPost, "/api/jobs", other, "Content-Type", yamlType, "If-None-Match", "*")
+	require.Equal(t, http.StatusPreconditionFailed, there.status)
+	require.Contains(t, there.text(), "is there already")
 	require.Equal(t, before, s.lastSeq())
 	s.write(http.MethodPost, "/api/jobs", other, "Content-Type", yamlType, "If-Match", `"0000", `+tag)
 

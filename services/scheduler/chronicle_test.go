@@ -16,6 +16,7 @@ import (
 
 // chronicle is a fold of the log that shares nothing with the scheduler's, for checks of long histories.
 type chronicle struct {
+	seq   uint64                 // what it has read
 	ticks map[string][]ledgerRow // by schedule, in the log's order
 	execs map[string]*chronicled
 }
@@ -39,16 +40,27 @@ type runEnd struct {
 	succeeded bool
 }
 
+func newChronicle() *chronicle {
+	return &chronicle{ticks: map[string][]ledgerRow{}, execs: map[string]*chronicled{}}
+}
+
 // chronicle reads the whole log.
 func (w *world) chronicle() *chronicle {
 	w.t.Helper()
-	b := bustest.Dial(w.t, w.broker)
-	last, _, err := b.LastRaw(w.t.Context(), events.StreamLog, ">")
-	require.NoError(w.t, err)
-	c := &chronicle{ticks: map[string][]ledgerRow{}, execs: map[string]*chronicled{}}
-	ctx, done := context.WithCancel(w.t.Context())
+	c := newChronicle()
+	require.NoError(w.t, c.read(w.t.Context(), bustest.Dial(w.t, w.broker)))
+	return c
+}
+
+// read goes on to where the log ends now.
+func (c *chronicle) read(ctx context.Context, b *bus.Bus) error {
+	last, _, err := b.LastRaw(ctx, events.StreamLog, ">")
+	if err != nil || last.Seq <= c.seq {
+		return err
+	}
+	ctx, done := context.WithCancel(ctx)
 	defer done()
-	require.NoError(w.t, b.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog}, func(_ context.Context, batch []bus.RawMsg) error {
+	return b.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog, From: c.seq + 1}, func(_ context.Context, batch []bus.RawMsg) error {
 		for _, m := range batch {
 			e, err := m.Event()
 			if err == nil {
@@ -57,13 +69,12 @@ func (w *world) chronicle() *chronicle {
 			if err != nil {
 				return err
 			}
-			if m.Seq >= last.Seq {
+			if c.seq = m.Seq; c.seq >= last.Seq {
 				done()
 			}
 		}
 		return nil
-	}))
-	return c
+	})
 }
 
 func (c *chronicle) exec(id string) *chronicled {

@@ -227,7 +227,7 @@ func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) e
 		default:
 			r = request(d.doc)
 		}
-		r.IfMatch = d.etag
+		r.IfMatch, r.IfNew = d.etag, d.Action == actCreate
 		answer, err := api.Do(ctx, r)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s %s %s: %w", d.Action, d.Kind, d.ID, err))

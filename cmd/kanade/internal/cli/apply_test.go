@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -85,7 +85,7 @@ func TestApply(t *testing.T) {
 	require.Contains(t, bad.err, "nothing was applied")
 }
 
-// What somebody else changes between the comparison and the write is left as it is.
+// What somebody else changes or creates between the comparison and the write is left as it is.
 func TestApplyLosesNoEdit(t *testing.T) {
 	api := system(t)
 	dir := t.TempDir()
@@ -96,12 +96,13 @@ func TestApplyLosesNoEdit(t *testing.T) {
 
 	target, err := url.Parse(api.URL)
 	require.NoError(t, err)
-	proxy, edit := httputil.NewSingleHostReverseProxy(target), sync.Once{}
+	var edited atomic.Bool
+	proxy, theirs := httputil.NewSingleHostReverseProxy(target), file(t, "theirs.yaml", script("a", "echo three"))
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.Path == "/api/jobs" {
-			edit.Do(func() { // by somebody who goes to the API himself
-				kanade(t, "job", "create", "--backend-url", api.URL, file(t, "b.yaml", script("a", "echo three")))
-			})
+			if !edited.Swap(true) { // by somebody who goes to the API himself
+				kanade(t, "job", "create", "--backend-url", api.URL, theirs)
+			}
 		}
 		proxy.ServeHTTP(w, r)
 	}))
@@ -111,4 +112,12 @@ func TestApplyLosesNoEdit(t *testing.T) {
 	require.Contains(t, lost.err, "change job a: job 'a' has changed")
 	require.NotContains(t, lost.out, "applied")
 	eventually(t, "echo three", "job", "show", "a")
+
+	edited.Store(false)
+	theirs = file(t, "new.yaml", script("b", "echo four"))
+	require.NoError(t, os.WriteFile(path, []byte(script("b", "echo five")), 0o600))
+	lost = kanade(t, "apply", "-f", dir, "--backend-url", front.URL)
+	require.Equal(t, 1, lost.code)
+	require.Contains(t, lost.err, "create job b: job 'b' is there already")
+	eventually(t, "echo four", "job", "show", "b")
 }

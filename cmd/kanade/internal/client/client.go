@@ -114,6 +114,8 @@ type Request struct {
 	ContentType string
 	// IfMatch is the entity tag that the document must bear that the request changes; empty: any, or none.
 	IfMatch string
+	// IfNew asks for there to be none yet.
+	IfNew bool
 	// MinSequence is the LOG sequence that a read must have seen; 0 asks for no particular one.
 	MinSequence    uint64
 	IdempotencyKey string
@@ -225,6 +227,9 @@ func (c *Client) setHeaders(h http.Header, r Request, accept string) {
 	}
 	if r.IfMatch != "" {
 		h.Set("If-Match", r.IfMatch)
+	}
+	if r.IfNew {
+		h.Set("If-None-Match", "*")
 	}
 	if r.MinSequence > 0 {
 		h.Set("Kanade-Min-Sequence", strconv.FormatUint(r.MinSequence, 10))

@@ -17,12 +17,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus"
+	"kanade/libs/bus/bustest"
 	"kanade/services/projector"
 )
 
 // TestProveReadYourWrites lets clients write and at once read what they have written, from an api over two copies of the
-// read model, of which one after the other is taken away and comes back, and is built anew now and then: who names his
-// sequence never reads an older state.
+// read model, of which one after the other is taken away and comes back, and is built anew now and then, the less often
+// the longer the log is: who names his sequence never reads an older state.
 func TestProveReadYourWrites(t *testing.T) {
 	const clients, eachTime = 8, 25
 	rounds := 12
@@ -30,9 +31,12 @@ func TestProveReadYourWrites(t *testing.T) {
 		rounds = 1_000_000 / (clients * eachTime)
 	}
 	var pairs, stale, later atomic.Int64
-	restarts := 0
+	restarts, rebuilds, rebuild := 0, 0, 5
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
+		limits := bustest.Limits()
+		limits.LogBytes = 4 << 30
+		require.NoError(t, bustest.Dial(t, s.broker).Ensure(t.Context(), limits))
 		replica := func(n int, rebuild bool) {
 			s.run(fmt.Sprint("projector-", n), s.broker, func(ctx context.Context, b *bus.Bus) error {
 				return projector.Run(ctx, projector.Config{ReadModelDir: s.readModel, Rebuild: rebuild}, projector.Deps{Bus: b, Logger: quiet(t)})
@@ -67,14 +71,18 @@ func TestProveReadYourWrites(t *testing.T) {
 			}
 			name := fmt.Sprint("projector-", n%2)
 			s.cut(name)
-			replica(n%2, n%6 == 5)
+			replica(n%2, n == rebuild)
 			restarts++
 			all.Wait()
 			require.Zero(t, stale.Load())
+			if n == rebuild {
+				settle(5 * time.Second) // what was replaced is removed
+				rebuilds, rebuild = rebuilds+1, rebuild+(max(4, rebuild/8)|1)
+			}
 		}
 	})
-	t.Logf("PROVED %s: %d pairs of a write and a read over two copies, %d restarts of them, %d reads answered later (503), %d stale",
-		t.Name(), pairs.Load(), restarts, later.Load(), stale.Load())
+	t.Logf("PROVED %s: %d pairs of a write and a read over two copies, %d restarts and %d rebuilds of them, %d reads answered later (503), %d stale",
+		t.Name(), pairs.Load(), restarts, rebuilds, later.Load(), stale.Load())
 }
 
 // readBack reads an exec as of a sequence; what is not there is stale. The answer that the read model is not that far is

@@ -21,7 +21,7 @@ func stored(t testing.TB, text string, st catalog.SourceType) Schedule {
 	t.Helper()
 	s, err := catalog.ParseSchedule([]byte(text), st)
 	require.NoError(t, err)
-	saved, err := SaveSchedule(Schedule{}, s, anyJob(), text, st, "")
+	saved, err := SaveSchedule(Schedule{}, s, anyJob(), text, st, Match{})
 	require.NoError(t, err)
 	return Schedule{Saved: saved, Seq: 7, Last: 9}
 }
@@ -38,7 +38,7 @@ func TestEnableRewritesTheText(t *testing.T) {
 		"a line of a comment":  {"# enabled: true\n" + rest, "# enabled: true\n" + rest + "enabled: false\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			off, err := EnableSchedule(stored(t, x.before, catalog.YAML), "s", false, "")
+			off, err := EnableSchedule(stored(t, x.before, catalog.YAML), "s", false, Match{})
 			require.NoError(t, err)
 			require.Equal(t, x.after, off.Source)
 			require.Equal(t, "yaml", off.SourceType)
@@ -54,7 +54,7 @@ func TestEnableWhereNoLineCanSayIt(t *testing.T) {
 		stored(t, flow, catalog.YAML),
 		stored(t, `{"id":"s","job_id":"j","when":{"cron":"0 4 * * *"},"target":{"all":true}}`, catalog.JSON),
 	} {
-		off, err := EnableSchedule(cur, "s", false, "")
+		off, err := EnableSchedule(cur, "s", false, Match{})
 		require.NoError(t, err)
 		require.Equal(t, "json", off.SourceType)
 		require.JSONEq(t, string(off.Document), off.Source)
@@ -82,7 +82,7 @@ func FuzzEnable(f *testing.F) {
 		require.NoError(t, err)
 		cur := Schedule{Saved: saved, Seq: 1, Last: 1}
 		for _, enabled := range []bool{!s.Enabled, s.Enabled} {
-			next, err := EnableSchedule(cur, s.ID, enabled, "")
+			next, err := EnableSchedule(cur, s.ID, enabled, Match{})
 			require.NoError(t, err)
 			read, err := catalog.ParseSchedule([]byte(next.Source), catalog.SourceType(next.SourceType))
 			require.NoError(t, err)
@@ -101,8 +101,11 @@ func TestMatch(t *testing.T) {
 		hash  string
 		ok    bool
 	}{
-		{"", "", true}, {"", "a", true}, {"*", "a", true}, {"*", "", false}, {`"a"`, "a", true}, {`"b"`, "a", false},
-		{`"b", "a"`, "a", true}, {`W/"a"`, "a", false}, {`a`, "a", false}, {`"a"`, "", false},
+		{Match{}, "", true}, {Match{}, "a", true},
+		{Match{If: "*"}, "a", true}, {Match{If: "*"}, "", false}, {Match{If: `"a"`}, "a", true}, {Match{If: `"b"`}, "a", false},
+		{Match{If: `"b", "a"`}, "a", true}, {Match{If: `W/"a"`}, "a", false}, {Match{If: `a`}, "a", false}, {Match{If: `"a"`}, "", false},
+		{Match{None: "*"}, "", true}, {Match{None: "*"}, "a", false}, {Match{None: `"b", "a"`}, "a", false}, {Match{None: `"b"`}, "a", true},
+		{Match{If: `"a"`, None: "*"}, "a", false}, {Match{If: "*", None: `"b"`}, "a", true},
 	} {
 		require.Equal(t, x.ok, x.match.Check("job", "j", x.hash) == nil, "%+v", x)
 	}

@@ -120,11 +120,14 @@ func pathID(r *http.Request, name string) (string, error) {
 	return v, domain.CheckID(name, v)
 }
 
+// list is the value of a header that may come in several lines (RFC 9110, 5.3).
+func list(r *http.Request, header string) string { return strings.Join(r.Header.Values(header), ",") }
+
 // caller says who asks and under which conditions. route is the template, body what was sent.
 func caller(r *http.Request, route string, body []byte) (journal.Caller, error) {
 	c := journal.Caller{
 		Actor: actorOf(r.Context()), Origin: strings.TrimSpace(r.Header.Get("X-Kanade-Source")),
-		Route: r.Method + " " + route, Match: domain.Match(strings.Join(r.Header.Values("If-Match"), ",")),
+		Route: r.Method + " " + route, Match: domain.Match{If: list(r, "If-Match"), None: list(r, "If-None-Match")},
 	}
 	if len(c.Origin) > maxOrigin || !utf8.ValidString(c.Origin) {
 		return c, fail(http.StatusBadRequest, fmt.Sprintf("X-Kanade-Source must be UTF-8 and not longer than the limit of %d bytes", maxOrigin))

@@ -182,7 +182,7 @@ func (s *server) getObject(w http.ResponseWriter, r *http.Request, _ string) err
 		return err
 	}
 	tag := wire.FormatDigest(o.Digest)
-	if err := domain.Match(strings.Join(r.Header.Values("If-Match"), ",")).Check("script object", key, tag); err != nil {
+	if err := (domain.Match{If: list(r, "If-Match")}).Check("script object", key, tag); err != nil {
 		return err
 	}
 	h := w.Header()
