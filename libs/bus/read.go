@@ -197,6 +197,15 @@ func (b *Bus) LastSeq(ctx context.Context, stream string) (uint64, error) {
 	return last, err
 }
 
+// Share is how much of its byte limit a stream holds, 0 to 1; 0 for one without a limit.
+func (b *Bus) Share(ctx context.Context, stream string) (float64, error) {
+	info, err := b.info(ctx, stream)
+	if err != nil || info.Config.MaxBytes <= 0 {
+		return 0, err
+	}
+	return float64(info.State.Bytes) / float64(info.Config.MaxBytes), nil
+}
+
 // LastAt is the sequence of the last message that a stream had stored at a time, as its leader says; false if there was none
 // yet. It halves the stream again and again, which takes some thirty reads of one message each.
 func (b *Bus) LastAt(ctx context.Context, stream string, at time.Time) (seq uint64, ok bool, err error) {
@@ -220,19 +229,31 @@ func (b *Bus) LastAt(ctx context.Context, stream string, at time.Time) (seq uint
 	return low - 1, low > first, nil
 }
 
+// streamInfo is what is asked for of an answer to STREAM.INFO.
+type streamInfo struct {
+	Config struct {
+		MaxBytes int64 `json:"max_bytes"`
+	} `json:"config"`
+	State struct {
+		First uint64 `json:"first_seq"`
+		Last  uint64 `json:"last_seq"`
+		Bytes uint64 `json:"bytes"`
+	} `json:"state"`
+}
+
+// info describes a stream, as its leader does.
+func (b *Bus) info(ctx context.Context, stream string) (info streamInfo, err error) {
+	if err := b.api(ctx, "STREAM.INFO."+stream, struct{}{}, &info); err != nil {
+		return info, fmt.Errorf("read state of stream %s: %w", stream, notFound(err))
+	}
+	return info, nil
+}
+
 // bounds are the first and last sequence of a stream. An empty stream's first is its last + 1, or 0 if it never held
 // anything.
 func (b *Bus) bounds(ctx context.Context, stream string) (first, last uint64, err error) {
-	var info struct {
-		State struct {
-			First uint64 `json:"first_seq"`
-			Last  uint64 `json:"last_seq"`
-		} `json:"state"`
-	}
-	if err := b.api(ctx, "STREAM.INFO."+stream, struct{}{}, &info); err != nil {
-		return 0, 0, fmt.Errorf("read state of stream %s: %w", stream, notFound(err))
-	}
-	return info.State.First, info.State.Last, nil
+	info, err := b.info(ctx, stream)
+	return info.State.First, info.State.Last, err
 }
 
 // getRequest is the body of STREAM.MSG.GET.

@@ -19,17 +19,15 @@ func TestRestoredStreamGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bustest.Dial(t, bustest.Broker(t))
 		ctx := t.Context()
-		l := bustest.Limits()
-		l.History = 4*time.Hour - events.Slack // so that simulated days pass quickly
-		require.NoError(t, b.Ensure(ctx, l))
+		require.NoError(t, b.Ensure(ctx, bustest.Limits()))
 		due := time.Now().Add(time.Hour)
 		require.NoError(t, b.SetTimer(ctx, bus.Timer{Kind: "tick", Key: "s", Generation: "1", At: due}))
 		require.NoError(t, b.PutViewFor(ctx, events.BucketExecStopped, "x", []byte("killed"), 1, 2*time.Hour))
 		kept, err := b.Append(ctx, snapshotFact(t, "kept", events.AgentGrouped{PCID: "pc-01", Groups: []string{"g"}}), bus.Any)
 		require.NoError(t, err)
-		aged, err := b.Append(ctx, snapshotFact(t, "aged", events.RunReceived{Run: events.Run{PCID: "pc-01", ExecID: "x"}}), bus.Any)
-		require.NoError(t, err)
-		streams := []string{events.StreamTimers, events.StreamLog, "KV_" + events.BucketExecStopped}
+		require.NoError(t, b.Conn().Publish("output.x", []byte("aged")))
+		require.NoError(t, b.Conn().Flush())
+		streams := []string{events.StreamTimers, events.StreamLog, events.StreamOutput, "KV_" + events.BucketExecStopped}
 		taken, files := map[string]bus.Snapshot{}, map[string]*bytes.Buffer{}
 		for _, name := range streams {
 			files[name] = &bytes.Buffer{}
@@ -59,11 +57,14 @@ func TestRestoredStreamGoesOn(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, v.Deleted, "its time is up when it was")
 
-		time.Sleep(4 * time.Hour)
+		_, ok, err = other.Get(ctx, events.StreamOutput, 1)
+		require.NoError(t, err)
+		require.True(t, ok)
+		time.Sleep(5 * time.Hour)
 		_, ok, err = other.Get(ctx, events.StreamLog, kept)
 		require.NoError(t, err)
 		require.True(t, ok)
-		_, ok, err = other.Get(ctx, events.StreamLog, aged)
+		_, ok, err = other.Get(ctx, events.StreamOutput, 1)
 		require.NoError(t, err)
 		require.False(t, ok)
 	})

@@ -53,8 +53,8 @@ const (
 	TypeWireAudit   = "wire.audit"
 )
 
-// Encode gives headers and body as they are stored. What the log keeps beyond the stream's max age bears
-// "Nats-TTL: never"; run facts and those of the clock age with the stream.
+// Encode gives headers and body as they are stored. What stays in the log whatever its age bears "Nats-TTL: never", so that
+// no max age that somebody gives the stream by hand takes it.
 func (e Event) Encode() (Header, []byte, error) {
 	h := Header{
 		HeaderMsgID:       {e.ID},

@@ -113,9 +113,10 @@ func Streams(l Limits) []Stream {
 	streams := []Stream{
 		{
 			Name: StreamLog, Subjects: []string{"events.>", "results.>", "audit.>"},
-			MaxAge: l.History + Slack, MaxBytes: l.LogBytes, DiscardNew: true, AllowTTL: true,
+			MaxBytes: l.LogBytes, DiscardNew: true, AllowTTL: true,
 			Transform: &Transform{Source: "results.*", Destination: "results.{{partition(16,1)}}"},
 			Why: "Every fact in one total order. Full, it refuses loudly and agents keep their outboxes; discarding the oldest would eat documents. " +
+				"No age: for each message that is too old the broker would look at every older one that stays; housekeeping deletes. " +
 				"Old agents' results share 16 subjects because the broker keeps about 150 bytes of memory a subject.",
 		},
 		{

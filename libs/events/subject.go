@@ -135,6 +135,15 @@ func FactSubject(a Aggregate, id, fact string) string {
 	return prefixEvents + string(a) + "." + Escape(id) + "." + fact
 }
 
+// AgingFilters are the subjects of facts that leave the log by their age, Limits.History and Slack, and for no other reason:
+// what endpoints say of runs, the days of the clock, and what old agents and CLIs write. All others stay until another
+// fact makes them superfluous.
+func AgingFilters() []string {
+	return []string{
+		prefixEvents + string(AggregateRun) + ".>", prefixEvents + string(AggregateClock) + ".>", PrefixStarted + ">", PrefixResults + ">", PrefixAudit + ">",
+	}
+}
+
 // IsRunSubject says whether a subject of the log holds what endpoints report of runs: agents of ours, or old ones. Such
 // facts stand in no aggregate's order, and readers take them late, twice and in any order.
 func IsRunSubject(subject string) bool {

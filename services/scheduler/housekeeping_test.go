@@ -15,6 +15,7 @@ import (
 	"kanade/libs/bus/bustest"
 	"kanade/libs/catalog"
 	"kanade/libs/events"
+	"kanade/libs/events/wire"
 	"kanade/services/scheduler"
 )
 
@@ -27,7 +28,7 @@ func short() events.Limits {
 	return l
 }
 
-// newShortWorld is a world whose schedulers have those limits; its streams have the age of others (bustest says why).
+// newShortWorld is a world whose schedulers have those limits.
 func newShortWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
@@ -135,6 +136,49 @@ func TestExecIsReducedAndForgotten(t *testing.T) {
 
 // Documents, ticks, progress and records leave; the newest of what lives does not, and the schedulers go on with what is
 // left, from a saved fold and from the log alone.
+// What endpoints, old ones too, and the clock have said leaves by its age alone, what is a document does not.
+func TestWhatAgesLeaves(t *testing.T) {
+	long(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newShortWorld(t)
+		left := func() map[string]int {
+			all := map[string]int{}
+			require.NoError(t, w.bus.Walk(t.Context(), ">", 0, func(m bus.RawMsg) (bool, error) {
+				all[m.Subject[:strings.LastIndexByte(m.Subject, '.')]]++
+				return true, nil
+			}))
+			return all
+		}
+		say := func() {
+			w.late("x", "pc1", events.StateSucceeded)
+			for _, subject := range []string{wire.SubjectResults("r"), wire.SubjectStarted("x", "pc1"), "audit.exec"} {
+				require.NoError(t, w.bus.Conn().Publish(subject, []byte("what can't be read ages as well")))
+			}
+			w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{"g"}})
+			require.NoError(t, w.bus.Conn().Flush())
+			pass(time.Second)
+		}
+		say()
+		until(t, midnight(4).Add(time.Minute))
+		say()
+		w.night(9, 1)
+		all := left()
+		require.Subset(t, all, map[string]int{"events.run.pc1": 2, "events.started.x": 2, "results": 2, "audit": 2, "events.clock.day": 1, "events.agent.pc1": 2}, "history and slack are not over")
+		w.night(10, 2)
+		all = left()
+		require.Subset(t, all, map[string]int{"events.run.pc1": 1, "events.started.x": 1, "results": 1, "audit": 1, "events.clock.day": 2, "events.agent.pc1": 2})
+		w.night(14, 2)
+		all = left()
+		require.Subset(t, all, map[string]int{"events.clock.day": 4, "events.agent.pc1": 2})
+		for _, gone := range []string{"events.run.pc1", "events.started.x", "results", "audit"} {
+			require.NotContains(t, all, gone)
+		}
+		w.night(24, 2)
+		all = left()
+		require.Equal(t, []int{2, 1}, []int{all["events.clock.day"], all["events.agent.pc1"]}, "the days that came before have aged, the groups were superseded")
+	})
+}
+
 func TestDocumentsAndTicksLeave(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -419,6 +463,43 @@ func TestHousekeepingOfAFullLog(t *testing.T) {
 		require.Equal(t, []string{"b"}, of[events.AgentGrouped](w.facts(events.AggregateAgent, "pc1"))[0].Groups)
 		pass(time.Hour)
 		require.Equal(t, []string{"2000-01-17", "2000-01-18"}, w.days())
+	})
+}
+
+// Who shortens the history because the log is full need not wait for midnight.
+func TestShorterHistoryRelievesAFullLog(t *testing.T) {
+	long(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		limits := bustest.Limits()
+		limits.LogBytes = 64 << 10
+		require.NoError(t, w.bus.Ensure(t.Context(), limits))
+		w.limits = limits
+		fill := func(most int) (err error) {
+			for i := 0; i < most && err == nil; i++ {
+				run := events.Run{PCID: "pc1", ExecID: "x", RequestID: "r", ResultID: fmt.Sprint(time.Now().Unix(), i), JobID: "job", Version: "1"}
+				e, newErr := events.New(events.RunFinished{Run: run, State: events.StateSucceeded}, events.Meta{ID: run.ResultID, Time: time.Now()})
+				require.NoError(t, newErr)
+				_, err = w.bus.Append(t.Context(), e, bus.Any)
+			}
+			return err
+		}
+		require.NoError(t, fill(70))
+		until(t, midnight(12).Add(8*time.Hour))
+		stop := w.run(scheduler.Deps{})
+		require.ErrorIs(t, fill(1000), bus.ErrLogFull)
+		pass(time.Minute)
+		share, err := w.bus.Share(t.Context(), events.StreamLog)
+		require.NoError(t, err)
+		require.Greater(t, share, 0.9, "none is old")
+		stop()
+
+		w.limits.History, w.limits.Ledger = 2*day, 0
+		w.run(scheduler.Deps{})
+		pass(10 * time.Second)
+		share, err = w.bus.Share(t.Context(), events.StreamLog)
+		require.NoError(t, err)
+		require.Less(t, share, 0.6)
 	})
 }
 

@@ -109,7 +109,7 @@ func Run(ctx context.Context, c Config, d Deps) error {
 	if err != nil {
 		return fmt.Errorf("start scheduler: %w", err)
 	}
-	if err := work(ctx, d, fold, router, listener); err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
+	if err := work(ctx, d, fold, keeper, router, listener); err != nil && (ctx.Err() == nil || !errors.Is(err, ctx.Err())) {
 		return fmt.Errorf("run scheduler: %w", err)
 	}
 	return nil
@@ -117,7 +117,7 @@ func Run(ctx context.Context, c Config, d Deps) error {
 
 // work runs everything. When it is time to end, or something has failed, the fold goes on until the handlers in flight
 // have ended: they wait for it.
-func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.Router, listener net.Listener) error {
+func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, keeper *housekeeping.Keeper, router *bus.Router, listener net.Listener) error {
 	folding, stopFold := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFold()
 	group, ctx := errgroup.WithContext(ctx)
@@ -143,6 +143,9 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, router *bus.
 				d.Ready()
 			}
 		case <-ctx.Done():
+		}
+		if err := keeper.Relieve(ctx); err != nil && ctx.Err() == nil {
+			d.Logger.Warn("relieve a log that is nearly full; the next midnight does it", "error", err)
 		}
 		return nil
 	})

@@ -7,9 +7,9 @@
 // no TCP and no other process inside; contexts are made inside; tests with bubbles do not run in parallel (forgetTimers
 // says why).
 //
-// No message may reach its stream's max age in a bubble, and no stream be changed that has a max age and holds messages: the
-// broker then judges age by the access-time clock, to which a bubble lies in the past, and drops all but what bears a TTL of
-// its own.
+// Where a stream has a max age (the log has none) the broker judges it by the access-time clock, to which a bubble lies in
+// the past: once a message reaches it in the bubble's time, or the stream is changed, all are dropped. A bubble that has slept
+// until a year that is still to come, before its broker starts, loses nothing.
 package bustest
 
 import (

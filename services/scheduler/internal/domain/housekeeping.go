@@ -17,7 +17,8 @@ import (
 //     what lives never leaves; one that was deleted goes a ledger's time afterwards, with all that is left of its aggregate.
 //   - What is on record about the copies of the read model goes when it is older than the ledger.
 //   - A fact of progress goes when each of its endpoints has a later one, or the schedule was deleted a ledger's time ago.
-//   - Run facts, those of the clock, and what old agents and CLIs have written age with the stream.
+//   - What endpoints said of runs, days of the clock, and what old agents and CLIs have written (events.AgingFilters) go when
+//     they are older than the history.
 
 // Due are the instants before which facts have had their time.
 type Due struct {
@@ -27,14 +28,14 @@ type Due struct {
 	Slack time.Time
 	// Ledger: what the ledger covers may go.
 	Ledger time.Time
-	// Noted: of an exec requested before, the log may not hold all that endpoints said.
-	Noted time.Time
+	// Aged: what ages may go. Of an exec requested before, the log may not hold all that endpoints said.
+	Aged time.Time
 }
 
 // DueAt are those at a time of the log.
 func DueAt(r events.Retain, log time.Time) Due {
 	slack := events.Retain{History: events.Slack}.HistoryAt(log)
-	return Due{History: r.HistoryAt(log), Slack: slack, Ledger: r.LedgerAt(log).Add(-events.Slack), Noted: r.HistoryAt(log).Add(-events.Slack)}
+	return Due{History: r.HistoryAt(log), Slack: slack, Ledger: r.LedgerAt(log).Add(-events.Slack), Aged: r.HistoryAt(log).Add(-events.Slack)}
 }
 
 // NextDay is the day of the clock that comes next, a date in UTC, and when it begins: today where the log's newest day has

@@ -111,7 +111,7 @@ func TestDueAt(t *testing.T) {
 	log := time.Date(2026, 11, 23, 12, 40, 0, 0, time.UTC)
 	hour := log.Truncate(time.Hour)
 	require.Equal(t, domain.Due{
-		History: hour.Add(-10 * day), Slack: hour.Add(-7 * day), Ledger: hour.Add(-37 * day), Noted: hour.Add(-17 * day),
+		History: hour.Add(-10 * day), Slack: hour.Add(-7 * day), Ledger: hour.Add(-37 * day), Aged: hour.Add(-17 * day),
 	}, domain.DueAt(r, log))
 }
 

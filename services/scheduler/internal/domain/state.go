@@ -466,7 +466,7 @@ func foreign(id string) bool { return len(id) == 36 && id[14] == '4' }
 func (s *State) ticked(day string, at time.Time) {
 	s.Day = max(s.Day, day)
 	due := DueAt(s.retain, at)
-	maps.DeleteFunc(s.Late, func(_ string, since time.Time) bool { return since.Before(due.Noted) })
+	maps.DeleteFunc(s.Late, func(_ string, since time.Time) bool { return since.Before(due.Aged) })
 	maps.DeleteFunc(s.Schedules, func(_ string, x *Schedule) bool { return x.gone(due.Ledger) })
 }
 

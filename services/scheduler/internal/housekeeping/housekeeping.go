@@ -67,6 +67,23 @@ func (k *Keeper) Due(ctx context.Context, t bus.Timer) error {
 	return nil
 }
 
+// nearlyFull is the share of the log's bytes from which on Relieve does something.
+const nearlyFull = 0.9
+
+// Relieve keeps house at once where the log is nearly full: whoever has shortened the history for that need not wait for
+// midnight.
+func (k *Keeper) Relieve(ctx context.Context) error {
+	share, err := k.bus.Share(ctx, events.StreamLog)
+	if err != nil || share < nearlyFull {
+		return err
+	}
+	k.logger.Warn("the log is nearly full: cleaning what can be", "share", share)
+	if err := k.keep(ctx); err != nil && !errors.Is(err, bus.ErrLogFull) {
+		return fmt.Errorf("keep house: %w", err)
+	}
+	return nil
+}
+
 // tick lets the clock tick, once a day, whoever does it.
 func (k *Keeper) tick(ctx context.Context, t bus.Timer) error {
 	fail := func(err error) error { return fmt.Errorf("tick the clock: %w", err) }
@@ -123,6 +140,7 @@ const (
 	kindDocument = "document"
 	kindRecord   = "record"
 	kindProgress = "progress"
+	kindAged     = "aged"
 )
 
 // run is one run of housekeeping.
@@ -149,9 +167,9 @@ func (k *Keeper) keep(ctx context.Context) error {
 	r := &run{Keeper: k, due: domain.DueAt(k.retain, last.Time), deleted: map[string]int{}}
 	k.fold.Read(func(s *domain.State) { r.late = maps.Clone(s.Late) })
 	var errs []error
-	// Progress before documents: a deletion that has left the log no longer says that what a schedule remembered before it is
+	// What endpoints said goes when execs have been reduced that it was said of. Progress before documents: a deletion that has left the log no longer says that what a schedule remembered before it is
 	// nothing that another one of the same id remembers.
-	for _, step := range []func(context.Context) error{r.execs, r.reducedExecs, r.ticks, r.progress, r.documents, r.records} {
+	for _, step := range []func(context.Context) error{r.execs, r.reducedExecs, r.aged, r.ticks, r.progress, r.documents, r.records} {
 		if err := step(ctx); err != nil {
 			errs = append(errs, err)
 		}
@@ -195,6 +213,32 @@ func (r *run) delete(ctx context.Context, kind string, sequences ...uint64) erro
 	return err
 }
 
+// aged takes what ages out of the log. What stays lies before it, but the broker knows in which of its files there is any.
+func (r *run) aged(ctx context.Context) error {
+	for _, filter := range events.AgingFilters() {
+		for next, more := uint64(0), true; more; {
+			var old []uint64
+			err := r.bus.Walk(ctx, filter, next, func(m bus.RawMsg) (bool, error) {
+				if !m.Time.Before(r.due.Aged) {
+					return false, nil
+				}
+				old = append(old, m.Seq)
+				return len(old) < deleteStep, nil
+			})
+			if err == nil {
+				err = r.delete(ctx, kindAged, old...)
+			}
+			if err != nil {
+				return fmt.Errorf("forget what has aged on %s: %w", filter, err)
+			}
+			if more = len(old) == deleteStep; more {
+				next = old[deleteStep-1] + 1
+			}
+		}
+	}
+	return nil
+}
+
 // deleteAll deletes all that an aggregate holds from a sequence on, if the newest of it is older than an instant; the fact
 // at last goes last.
 func (r *run) deleteAll(ctx context.Context, kind, filter string, from, last uint64, before time.Time) error {
@@ -231,5 +275,5 @@ func (r *run) deleteUntil(ctx context.Context, kind, filter string, from, until,
 	return r.delete(ctx, kind, last)
 }
 
-// deleteStep is how many facts of an aggregate are listed at once: an exec that goes out in parts has one for each endpoint.
+// deleteStep is how many facts are listed at once: there are as many as endpoints, or runs of a day.
 const deleteStep = 10_000
