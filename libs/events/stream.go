@@ -16,7 +16,7 @@ const (
 )
 
 // Revision of the declarations in this package. Whoever finds a stream or bucket of a later revision leaves it alone.
-const Revision = 2
+const Revision = 3
 
 // MaxPayload is the largest message the broker takes, in bytes: two outputs of 256 KiB of an old agent can be 3 MiB of
 // JSON, and what is refused is tried again for ever.
