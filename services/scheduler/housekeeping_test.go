@@ -72,10 +72,10 @@ func until(t *testing.T, when time.Time) {
 }
 
 // late is what an endpoint says of an exec when nobody waits for it any more.
-func (w *world) late(execID, pc string, state events.TargetState) {
+func (w *world) late(execID, pc string, state events.TargetState) uint64 {
 	run := events.Run{PCID: pc, ExecID: execID, RequestID: events.DeriveID(execID, "request", pc), JobID: "job", Version: "1"}
 	run.ResultID = events.ResultID(run.RequestID, pc)
-	w.append(events.RunFinished{Run: run, State: state})
+	return w.append(events.RunFinished{Run: run, State: state})
 }
 
 // An exec is reduced when it is older than the history, with what endpoints said after its end; its other facts go a week
@@ -270,7 +270,8 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 		requested := map[string]time.Time{}
 		reducedAt := map[string]time.Time{}
 		answered := map[string]bool{}
-		restarts := 0
+		said := map[uint64]time.Time{} // by sequence, until it has left
+		restarts, aged := 0, 0
 		for d := 1; d <= span; d++ {
 			until(t, midnight(d).Add(-30*time.Second))
 			stops := []func(){w.run(trouble()), w.run(trouble())}
@@ -296,7 +297,7 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 			until(t, midnight(d).Add(5*time.Minute))
 			if random.IntN(2) == 0 {
 				id := fmt.Sprintf("x-%d-%d", d, random.IntN(5))
-				w.late(id, "pc2", events.StateSucceeded)
+				said[w.late(id, "pc2", events.StateSucceeded)] = time.Now()
 				answered[id] = true
 			}
 			until(t, midnight(d).Add(10*time.Minute))
@@ -304,6 +305,17 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 				stop()
 			}
 			now := time.Now()
+			for seq, at := range said {
+				_, is, err := w.bus.Get(t.Context(), events.StreamLog, seq)
+				require.NoError(t, err)
+				if age := now.Sub(at); age < 9*day || age > 11*day {
+					require.Equal(t, age < 9*day, is, "what was said %s ago (seed %d)", age, seed)
+				}
+				if !is {
+					delete(said, seq)
+					aged++
+				}
+			}
 			for id, at := range requested {
 				types := w.types(id)
 				n := len(of[events.ExecReduced](w.facts(events.AggregateExec, id)))
@@ -342,6 +354,9 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 		if span > 10 { // each night has one with even chances, and it takes two more to be reduced
 			require.Positive(t, late)
 		}
+		if span > 20 {
+			require.Positive(t, aged)
+		}
 		require.GreaterOrEqual(t, len(reducedAt), 5*(span-4))
 		last, err := w.bus.LastSeq(t.Context(), events.StreamLog)
 		require.NoError(t, err)
@@ -349,8 +364,8 @@ func TestProveHousekeepingInTrouble(t *testing.T) {
 		require.NoError(t, err)
 		state, err := info.Info(t.Context())
 		require.NoError(t, err)
-		t.Logf("PROVED TestProveHousekeepingInTrouble: %d days, %d execs reduced once, %d of them with late answers, %d restarts; %d of %d messages left; seed %d",
-			span, len(reducedAt), late, restarts, state.State.Msgs, last, seed)
+		t.Logf("PROVED TestProveHousekeepingInTrouble: %d days, %d execs reduced once, %d of them with late answers, %d answers aged, %d restarts; %d of %d messages left; seed %d",
+			span, len(reducedAt), late, aged, restarts, state.State.Msgs, last, seed)
 	})
 }
 
