@@ -53,6 +53,10 @@ const (
 	TypeWireAudit   = "wire.audit"
 )
 
+// Ages says of the headers of a message of the log that it leaves by its age alone: its subject is one of AgingFilters, or
+// nothing of this package has written it.
+func Ages(h Header) bool { return len(h[HeaderTTL]) == 0 }
+
 // Encode gives headers and body as they are stored. What stays in the log whatever its age bears "Nats-TTL: never", so that
 // no max age that somebody gives the stream by hand takes it.
 func (e Event) Encode() (Header, []byte, error) {

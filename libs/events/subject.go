@@ -135,9 +135,9 @@ func FactSubject(a Aggregate, id, fact string) string {
 	return prefixEvents + string(a) + "." + Escape(id) + "." + fact
 }
 
-// AgingFilters are the subjects of facts that leave the log by their age, Limits.History and Slack, and for no other reason:
-// what endpoints say of runs, the days of the clock, and what old agents and CLIs write. All others stay until another
-// fact makes them superfluous.
+// AgingFilters are the subjects of facts that leave the log by their age, Limits.History and Slack, and for no other reason
+// (Ages): what endpoints say of runs, the days of the clock, and what old agents and CLIs write. All others stay
+// until another fact makes them superfluous.
 func AgingFilters() []string {
 	return []string{
 		prefixEvents + string(AggregateRun) + ".>", prefixEvents + string(AggregateClock) + ".>", PrefixStarted + ">", PrefixResults + ">", PrefixAudit + ">",

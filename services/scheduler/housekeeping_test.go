@@ -134,8 +134,6 @@ func TestExecIsReducedAndForgotten(t *testing.T) {
 	})
 }
 
-// Documents, ticks, progress and records leave; the newest of what lives does not, and the schedulers go on with what is
-// left, from a saved fold and from the log alone.
 // What endpoints, old ones too, and the clock have said leaves by its age alone, what is a document does not.
 func TestWhatAgesLeaves(t *testing.T) {
 	long(t)
@@ -179,6 +177,8 @@ func TestWhatAgesLeaves(t *testing.T) {
 	})
 }
 
+// Documents, ticks, progress and records leave; the newest of what lives does not, and the schedulers go on with what is
+// left, from a saved fold and from the log alone.
 func TestDocumentsAndTicksLeave(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -393,7 +393,7 @@ func TestHousekeepingAfterAnAbsence(t *testing.T) {
 	})
 }
 
-// What endpoints said may have aged away while nobody kept house: then the exec is what its last fact says.
+// Nobody kept house until long after what an endpoint said late had aged: it counts all the same, and then leaves.
 func TestReducedLongAfterItWasDue(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -408,7 +408,8 @@ func TestReducedLongAfterItWasDue(t *testing.T) {
 		stop()
 		w.night(10, 1)
 		x := of[events.ExecReduced](w.facts(events.AggregateExec, "x"))[0]
-		require.Equal(t, map[events.TargetState]int{events.StateSucceeded: 1, events.StateExpired: 1}, x.Totals.Expected)
+		require.Equal(t, map[events.TargetState]int{events.StateSucceeded: 2}, x.Totals.Expected)
+		require.Empty(t, w.facts(events.AggregateRun, "pc2"))
 	})
 }
 
@@ -481,40 +482,74 @@ func TestHousekeepingOfAFullLog(t *testing.T) {
 	})
 }
 
-// Who shortens the history because the log is full need not wait for midnight.
-func TestShorterHistoryRelievesAFullLog(t *testing.T) {
+// fill appends runs of an endpoint, so many at most, until the log is full.
+func (w *world) fill(most int) error {
+	for i := range most {
+		run := events.Run{PCID: "pc1", ExecID: "x", RequestID: "r", ResultID: fmt.Sprint(time.Now().Unix(), i), JobID: "job", Version: "1"}
+		e, err := events.New(events.RunFinished{Run: run, State: events.StateSucceeded}, events.Meta{ID: run.ResultID, Time: time.Now()})
+		require.NoError(w.t, err)
+		if _, err := w.bus.Append(w.t.Context(), e, bus.Any); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Who shortens the history because the log is full need not wait for midnight, and neither does what is old enough.
+func TestFullLogIsRelieved(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		limits := bustest.Limits()
-		limits.LogBytes = 64 << 10
-		require.NoError(t, w.bus.Ensure(t.Context(), limits))
-		w.limits = limits
-		fill := func(most int) (err error) {
-			for i := 0; i < most && err == nil; i++ {
-				run := events.Run{PCID: "pc1", ExecID: "x", RequestID: "r", ResultID: fmt.Sprint(time.Now().Unix(), i), JobID: "job", Version: "1"}
-				e, newErr := events.New(events.RunFinished{Run: run, State: events.StateSucceeded}, events.Meta{ID: run.ResultID, Time: time.Now()})
-				require.NoError(t, newErr)
-				_, err = w.bus.Append(t.Context(), e, bus.Any)
-			}
-			return err
+		w.limits = bustest.Limits()
+		w.limits.LogBytes = 64 << 10
+		require.NoError(t, w.bus.Ensure(t.Context(), w.limits))
+		share := func() float64 {
+			share, err := w.bus.Share(t.Context(), events.StreamLog)
+			require.NoError(t, err)
+			return share
 		}
-		require.NoError(t, fill(70))
+		require.NoError(t, w.fill(70))
 		until(t, midnight(12).Add(8*time.Hour))
 		stop := w.run(scheduler.Deps{})
-		require.ErrorIs(t, fill(1000), bus.ErrLogFull)
-		pass(time.Minute)
-		share, err := w.bus.Share(t.Context(), events.StreamLog)
-		require.NoError(t, err)
-		require.Greater(t, share, 0.9, "none is old")
+		require.ErrorIs(t, w.fill(1000), bus.ErrLogFull)
+		pass(3 * time.Hour)
+		require.Greater(t, share(), 0.9, "none is old")
 		stop()
 
 		w.limits.History, w.limits.Ledger = 2*day, 0
-		w.run(scheduler.Deps{})
+		stop = w.run(scheduler.Deps{})
 		pass(10 * time.Second)
-		share, err = w.bus.Share(t.Context(), events.StreamLog)
-		require.NoError(t, err)
-		require.Less(t, share, 0.6)
+		left := share()
+		require.Less(t, left, 0.7)
+		require.Greater(t, left, 0.2, "the young ones are there")
+		stop()
+
+		until(t, midnight(21).Add(-30*time.Second))
+		w.run(scheduler.Deps{})
+		until(t, midnight(21).Add(9*time.Hour+15*time.Minute))
+		require.ErrorIs(t, w.fill(1000), bus.ErrLogFull)
+		pass(30 * time.Minute)
+		require.Greater(t, share(), 0.9)
+		pass(time.Hour)
+		require.Less(t, share(), 0.9-left/2, "those of the twelfth day have aged")
+	})
+}
+
+// In a full log in which nothing is old, time goes on: the day that begins takes the room of those that are over.
+func TestFullLogTakesTheDay(t *testing.T) {
+	long(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.limits = bustest.Limits()
+		w.limits.LogBytes = 64 << 10
+		require.NoError(t, w.bus.Ensure(t.Context(), w.limits))
+		for n := 1; n <= 3; n++ {
+			w.night(n, 1)
+		}
+		require.Len(t, w.days(), 3)
+		require.ErrorIs(t, w.fill(1000), bus.ErrLogFull)
+		w.night(4, 2)
+		require.Equal(t, []string{"2000-01-04", "2000-01-05"}, w.days())
 	})
 }
 

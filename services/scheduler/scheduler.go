@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,6 +116,9 @@ func Run(ctx context.Context, c Config, d Deps) error {
 	return nil
 }
 
+// relieveEvery is how often it is looked whether the log is nearly full.
+const relieveEvery = time.Hour
+
 // work runs everything. When it is time to end, or something has failed, the fold goes on until the handlers in flight
 // have ended: they wait for it.
 func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, keeper *housekeeping.Keeper, router *bus.Router, listener net.Listener) error {
@@ -143,11 +147,18 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, keeper *hous
 				d.Ready()
 			}
 		case <-ctx.Done():
+			return nil
 		}
-		if err := keeper.Relieve(ctx); err != nil && ctx.Err() == nil {
-			d.Logger.Warn("relieve a log that is nearly full; the next midnight does it", "error", err)
+		relieve := time.NewTicker(relieveEvery)
+		defer relieve.Stop()
+		for {
+			_ = keeper.Relieve(ctx) // it has said so, and comes again
+			select {
+			case <-relieve.C:
+			case <-ctx.Done():
+				return nil
+			}
 		}
-		return nil
 	})
 	return group.Wait()
 }

@@ -41,15 +41,18 @@ func TestBackfillMeetsCatchingUp(t *testing.T) {
 
 		rows := w.ledger("hourly")
 		require.Len(t, rows, 7)
+		outcomes := map[string]int{}
 		for _, row := range rows {
+			outcomes[row.Outcome]++
 			require.Equal(t, events.FireID("hourly", row.Nominal), row.ExecID, "%s %s", row.Outcome, row.Nominal)
 			for _, pc := range w.pcs {
 				require.Equal(t, 1, w.starts.runs[row.ExecID+" "+pc], "%s %s on %s", row.Outcome, row.Nominal, pc)
 			}
 		}
+		require.Equal(t, map[string]int{"fired": 2, "caught_up": 5}, outcomes)
 		require.Len(t, w.starts.runs, 7*3)
 		require.NoError(t, json.Unmarshal(w.write("POST", "/api/schedules/hourly/backfill", body), &filled))
-		require.Equal(t, 5, filled.Known)
+		require.Equal(t, []int{0, 5}, []int{filled.Requested, filled.Known})
 
 		w.write("POST", "/api/schedules/hourly/disable", "")
 		w.write("PUT", "/api/freeze", "{}")

@@ -104,8 +104,9 @@ func TestMatch(t *testing.T) {
 		{Match{}, "", true}, {Match{}, "a", true},
 		{Match{If: "*"}, "a", true}, {Match{If: "*"}, "", false}, {Match{If: `"a"`}, "a", true}, {Match{If: `"b"`}, "a", false},
 		{Match{If: `"b", "a"`}, "a", true}, {Match{If: `W/"a"`}, "a", false}, {Match{If: `a`}, "a", false}, {Match{If: `"a"`}, "", false},
-		{Match{None: "*"}, "", true}, {Match{None: "*"}, "a", false}, {Match{None: `"b", "a"`}, "a", false}, {Match{None: `"b"`}, "a", true},
-		{Match{If: `"a"`, None: "*"}, "a", false}, {Match{If: "*", None: `"b"`}, "a", true},
+		{Match{IfNone: "*"}, "", true}, {Match{IfNone: "*"}, "a", false}, {Match{IfNone: `"b", "a"`}, "a", false}, {Match{IfNone: `"b"`}, "a", true},
+		{Match{IfNone: `W/"a"`}, "a", false}, {Match{IfNone: `W/"b"`}, "a", true},
+		{Match{If: `"a"`, IfNone: "*"}, "a", false}, {Match{If: "*", IfNone: `"b"`}, "a", true},
 	} {
 		require.Equal(t, x.ok, x.match.Check("job", "j", x.hash) == nil, "%+v", x)
 	}

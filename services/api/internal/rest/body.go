@@ -127,7 +127,7 @@ func list(r *http.Request, header string) string { return strings.Join(r.Header.
 func caller(r *http.Request, route string, body []byte) (journal.Caller, error) {
 	c := journal.Caller{
 		Actor: actorOf(r.Context()), Origin: strings.TrimSpace(r.Header.Get("X-Kanade-Source")),
-		Route: r.Method + " " + route, Match: domain.Match{If: list(r, "If-Match"), None: list(r, "If-None-Match")},
+		Route: r.Method + " " + route, Match: domain.Match{If: list(r, "If-Match"), IfNone: list(r, "If-None-Match")},
 	}
 	if len(c.Origin) > maxOrigin || !utf8.ValidString(c.Origin) {
 		return c, fail(http.StatusBadRequest, fmt.Sprintf("X-Kanade-Source must be UTF-8 and not longer than the limit of %d bytes", maxOrigin))

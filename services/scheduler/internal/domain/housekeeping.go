@@ -28,7 +28,7 @@ type Due struct {
 	Slack time.Time
 	// Ledger: what the ledger covers may go.
 	Ledger time.Time
-	// Aged: what ages may go. Of an exec requested before, the log may not hold all that endpoints said.
+	// Aged: what ages may go.
 	Aged time.Time
 }
 

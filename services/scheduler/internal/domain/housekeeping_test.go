@@ -20,7 +20,7 @@ type rule string
 
 // The rules, as the comment on Housekeeping has them.
 const (
-	ruleAge      rule = "age"      // with the stream
+	ruleAge      rule = "age"      // it is older than the history
 	ruleExec     rule = "exec"     // when the exec has been reduced
 	ruleReduced  rule = "reduced"  // when the exec is older than the ledger
 	ruleTick     rule = "tick"     // when it is older than the ledger, the newest apart
@@ -70,7 +70,10 @@ func TestEveryFactHasARule(t *testing.T) {
 		require.NoError(t, err)
 		header, _, err := e.Encode()
 		require.NoError(t, err)
-		require.Equal(t, how == ruleAge, len(header[events.HeaderTTL]) == 0, info.Name)
+		require.Equal(t, how == ruleAge, events.Ages(header), info.Name)
+		require.Equal(t, how == ruleAge, slices.ContainsFunc(events.AgingFilters(), func(filter string) bool {
+			return strings.HasPrefix(e.NATSSubject(), strings.TrimSuffix(filter, ">"))
+		}), "AgingFilters: %s", info.Name)
 		name := string(e.Aggregate()) + "." + e.Fact()
 		want := 0
 		if how == ruleDocument {

@@ -167,7 +167,7 @@ func TestLateAnswersAreNoted(t *testing.T) {
 	say("z", "joined")
 	noted("z")
 
-	// One of which the log knows nothing is dropped when the log can hold none of its facts any more.
+	// One that can't be reduced is dropped when none of its facts had to be in the log any more when a day began before.
 	clock := func(after time.Duration) {
 		h.now = h.now.Add(after)
 		h.add(events.ClockTicked{ID: events.ClockID, Day: domain.DayOf(h.now)})
@@ -175,6 +175,9 @@ func TestLateAnswersAreNoted(t *testing.T) {
 	clock(retain.History)
 	noted("z")
 	clock(events.Slack + time.Hour)
+	noted("z")
+	clock(2 * day)
+	clock(day)
 	noted()
 }
 

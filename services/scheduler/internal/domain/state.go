@@ -462,11 +462,16 @@ func (s *State) note(x *Exec, id string, at time.Time) {
 func foreign(id string) bool { return len(id) == 36 && id[14] == '4' }
 
 // ticked is the beginning of a day, at an instant: what has had its time is forgotten. A deleted schedule is forgotten when
-// its facts may leave the log, whether or not they have: nothing is decided about it any more.
+// its facts may leave the log, whether or not they have: nothing is decided about it any more. What an exec is noted for
+// is forgotten a day later, for there was housekeeping in between, however long nobody was there before: who is noted still is
+// no exec that can be reduced.
 func (s *State) ticked(day string, at time.Time) {
+	if before, err := time.Parse(time.DateOnly, s.Day); err == nil {
+		aged := DueAt(s.retain, before).Aged
+		maps.DeleteFunc(s.Late, func(_ string, since time.Time) bool { return since.Before(aged) })
+	}
 	s.Day = max(s.Day, day)
 	due := DueAt(s.retain, at)
-	maps.DeleteFunc(s.Late, func(_ string, since time.Time) bool { return since.Before(due.Aged) })
 	maps.DeleteFunc(s.Schedules, func(_ string, x *Schedule) bool { return x.gone(due.Ledger) })
 }
 

@@ -47,7 +47,7 @@ func (r *run) execs(ctx context.Context) error {
 		if err != nil {
 			return true, r.leave(m.Subject, err)
 		}
-		if _, noted := r.late[x.id]; noted && !x.RequestedAt.Before(r.due.Aged) {
+		if _, noted := r.late[x.id]; noted {
 			late = append(late, x)
 			return true, nil
 		}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -50,38 +51,36 @@ func New(b *bus.Bus, fold *supervisor.Supervisor, retain events.Retain, logger *
 // Close takes the metrics out of their registry.
 func (k *Keeper) Close() { k.metrics.close() }
 
-// Due handles the timer of a day. A log that is full takes no tick and is cleaned all the same; the next sweep of the
-// supervisor sets the day's timer again.
+// Due handles the timer of a day. A log that is full gives up the days that are over for the new one. One that has not even
+// that room takes no tick and is cleaned all the same; the next sweep of the supervisor sets the day's timer again.
 func (k *Keeper) Due(ctx context.Context, t bus.Timer) error {
 	err := k.tick(ctx, t)
-	full := errors.Is(err, bus.ErrLogFull)
-	if err != nil && !full {
+	if errors.Is(err, bus.ErrLogFull) {
+		if err = k.forgetDays(ctx); err == nil {
+			err = k.tick(ctx, t)
+		}
+	}
+	switch {
+	case errors.Is(err, bus.ErrLogFull):
+		k.logger.Warn("the log is full: the clock can't tick; cleaning what can be", "error", err)
+	case err != nil:
 		return err
 	}
-	if full {
-		k.logger.Warn("the log is full: the clock can't tick and no exec is reduced; cleaning what can be", "error", err)
-	}
-	if err := k.keep(ctx); err != nil && !errors.Is(err, bus.ErrLogFull) {
-		return fmt.Errorf("keep house: %w", err)
-	}
-	return nil
+	return k.keep(ctx)
 }
 
 // nearlyFull is the share of the log's bytes from which on Relieve does something.
 const nearlyFull = 0.9
 
-// Relieve keeps house at once where the log is nearly full: whoever has shortened the history for that need not wait for
-// midnight.
+// Relieve keeps house at once where the log is nearly full: neither facts that are old enough nor whoever has shortened the
+// history need wait for midnight.
 func (k *Keeper) Relieve(ctx context.Context) error {
 	share, err := k.bus.Share(ctx, events.StreamLog)
 	if err != nil || share < nearlyFull {
 		return err
 	}
 	k.logger.Warn("the log is nearly full: cleaning what can be", "share", share)
-	if err := k.keep(ctx); err != nil && !errors.Is(err, bus.ErrLogFull) {
-		return fmt.Errorf("keep house: %w", err)
-	}
-	return nil
+	return k.keep(ctx)
 }
 
 // tick lets the clock tick, once a day, whoever does it.
@@ -113,6 +112,23 @@ func (k *Keeper) tick(ctx context.Context, t bus.Timer) error {
 			return err
 		}
 	}
+}
+
+// forgetDays takes the days of the clock out of the log but for the newest, from which alone follows what comes next.
+func (k *Keeper) forgetDays(ctx context.Context) error {
+	var days []uint64
+	err := k.bus.Walk(ctx, events.AggregateFilter(events.AggregateClock, events.ClockID), 0, func(m bus.RawMsg) (bool, error) {
+		days = append(days, m.Seq)
+		return true, nil
+	})
+	if err == nil && len(days) > 0 {
+		r := &run{Keeper: k, deleted: map[string]int{}}
+		err = r.delete(ctx, kindAged, days[:len(days)-1]...)
+	}
+	if err != nil {
+		return fmt.Errorf("make room for the clock: %w", err)
+	}
+	return nil
 }
 
 // dayOf is the day that a message of the clock tells; empty where there is none, or it can't be read.
@@ -152,9 +168,12 @@ type run struct {
 	deleted map[string]int
 	// reduced counts execs, recounted those of them whose totals were counted anew, left those that could not be read.
 	reduced, recounted, left int
+	// full: the log took no fact that a step had to append.
+	full   bool
+	failed []error
 }
 
-// keep does all the work of a day.
+// keep does all the work of a day. A log that is full is no error: what needs room there is left to the next run.
 func (k *Keeper) keep(ctx context.Context) error {
 	took := k.metrics.timer()
 	if err := k.fold.Fresh(ctx); err != nil {
@@ -166,28 +185,47 @@ func (k *Keeper) keep(ctx context.Context) error {
 	}
 	r := &run{Keeper: k, due: domain.DueAt(k.retain, last.Time), deleted: map[string]int{}}
 	k.fold.Read(func(s *domain.State) { r.late = maps.Clone(s.Late) })
-	var errs []error
-	// What endpoints said goes when execs have been reduced that it was said of. Progress before documents: a deletion that has left the log no longer says that what a schedule remembered before it is
-	// nothing that another one of the same id remembers.
-	for _, step := range []func(context.Context) error{r.execs, r.reducedExecs, r.aged, r.ticks, r.progress, r.documents, r.records} {
-		if err := step(ctx); err != nil {
-			errs = append(errs, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	// What endpoints said goes only when the execs have been reduced of which they said it, but for a full log, where it makes
+	// room for that.
+	if r.step(ctx, r.execs) && r.step(ctx, r.aged) && r.full {
+		r.full = false
+		r.step(ctx, r.execs)
 	}
-	err = errors.Join(errs...)
-	if err == nil {
+	// Progress before documents: a deletion that has left the log no longer says that what a schedule remembered before it is
+	// nothing that another one of the same id remembers.
+	for _, step := range []func(context.Context) error{r.reducedExecs, r.ticks, r.progress, r.documents, r.records} {
+		r.step(ctx, step)
+	}
+	err = errors.Join(r.failed...)
+	if err == nil && !r.full {
 		k.metrics.lastRun.SetToCurrentTime()
 	}
 	told := k.logger.With("log_time", last.Time, "took", took(), "reduced", r.reduced, "recounted", r.recounted, "unreadable", r.left, "deleted", r.deleted)
-	if err != nil {
+	switch {
+	case err != nil:
 		told.Warn("housekeeping of the log broke off; the next run does the rest", "error", err)
-	} else {
+		return fmt.Errorf("keep house: %w", err)
+	case r.full:
+		told.Warn("housekeeping of a log that is full: some execs are not reduced; the next run does the rest")
+	default:
 		told.Info("housekeeping of the log")
 	}
-	return err
+	return nil
+}
+
+// step does a part of the work unless it is time to end, notes what has failed, and reports whether nothing has.
+func (r *run) step(ctx context.Context, do func(context.Context) error) bool {
+	err := ctx.Err()
+	if err == nil {
+		err = do(ctx)
+	}
+	if errors.Is(err, bus.ErrLogFull) {
+		r.full, err = true, nil
+	}
+	if err != nil {
+		r.failed = append(r.failed, err)
+	}
+	return err == nil
 }
 
 // deletionsAtOnce bounds how many deletions are under way: each is a request to the broker.
@@ -213,27 +251,37 @@ func (r *run) delete(ctx context.Context, kind string, sequences ...uint64) erro
 	return err
 }
 
-// aged takes what ages out of the log. What stays lies before it, but the broker knows in which of its files there is any.
+// aged takes what ages out of the log. From the first message on of those subjects everything is looked at, once: a filter
+// makes the broker look through what lies beyond, for each page anew.
 func (r *run) aged(ctx context.Context) error {
+	first := uint64(math.MaxUint64)
 	for _, filter := range events.AgingFilters() {
-		for next, more := uint64(0), true; more; {
-			var old []uint64
-			err := r.bus.Walk(ctx, filter, next, func(m bus.RawMsg) (bool, error) {
-				if !m.Time.Before(r.due.Aged) {
-					return false, nil
-				}
+		err := r.bus.Walk(ctx, filter, 0, func(m bus.RawMsg) (bool, error) {
+			first = min(first, m.Seq)
+			return false, nil
+		})
+		if err != nil {
+			return fmt.Errorf("look for what has aged: %w", err)
+		}
+	}
+	for next, more := first, first < math.MaxUint64; more; {
+		var old []uint64
+		more = false
+		err := r.bus.Walk(ctx, ">", next, func(m bus.RawMsg) (bool, error) {
+			if !m.Time.Before(r.due.Aged) {
+				return false, nil
+			}
+			if next = m.Seq + 1; events.Ages(m.Header) {
 				old = append(old, m.Seq)
-				return len(old) < deleteStep, nil
-			})
-			if err == nil {
-				err = r.delete(ctx, kindAged, old...)
 			}
-			if err != nil {
-				return fmt.Errorf("forget what has aged on %s: %w", filter, err)
-			}
-			if more = len(old) == deleteStep; more {
-				next = old[deleteStep-1] + 1
-			}
+			more = len(old) == deleteStep
+			return !more, nil
+		})
+		if err == nil {
+			err = r.delete(ctx, kindAged, old...)
+		}
+		if err != nil {
+			return fmt.Errorf("forget what has aged: %w", err)
 		}
 	}
 	return nil
