@@ -37,7 +37,7 @@ func (s *Schedule) Closed(at time.Time, g Gates) string {
 		return events.TickReasonWindow
 	}
 	civil := reading(at, zone)
-	if reason := s.closedDay(civil.Format(time.DateOnly), g.Calendars); reason != "" {
+	if reason, _ := s.closedDay(civil.Format(time.DateOnly), g.Calendars); reason != "" {
 		return reason
 	}
 	if start, end, ok := s.window(); !ok || !inWindow(civil, start, end) {
@@ -46,25 +46,42 @@ func (s *Schedule) Closed(at time.Time, g Gates) string {
 	return ""
 }
 
-func (s *Schedule) closedDay(day string, calendars map[string]*DayCalendar) string {
-	if s.Constraints != nil && slices.Contains(s.Constraints.SkipDates, day) {
-		return events.TickReasonSkipDate
+// ClosedBy names the calendars that close the day of an instant: a blackout one that has it, or all allow ones, of which
+// none has it. None do where Closed gives another reason.
+func (s *Schedule) ClosedBy(at time.Time, g Gates) []string {
+	zone, err := s.Location(g.Local)
+	if err != nil {
+		return nil
 	}
-	allow, allowed := false, false
+	_, by := s.closedDay(reading(at, zone).Format(time.DateOnly), g.Calendars)
+	return by
+}
+
+func (s *Schedule) closedDay(day string, calendars map[string]*DayCalendar) (reason string, by []string) {
+	if s.Constraints != nil && slices.Contains(s.Constraints.SkipDates, day) {
+		return events.TickReasonSkipDate, nil
+	}
+	var allow []string
+	allowed := false
 	for _, id := range s.Calendars {
 		c := calendars[id]
 		switch {
 		case c == nil:
 		case c.Kind == Allow:
-			allow, allowed = true, allowed || c.holds(day)
+			allow, allowed = append(allow, id), allowed || c.holds(day)
 		case c.holds(day):
-			return events.TickReasonCalendar
+			return events.TickReasonCalendar, []string{id}
 		}
 	}
-	if allow && !allowed {
-		return events.TickReasonCalendar
+	if len(allow) > 0 && !allowed {
+		return events.TickReasonCalendar, allow
 	}
-	return ""
+	return "", nil
+}
+
+func (s *Schedule) closesDay(civil time.Time, g Gates) bool {
+	reason, _ := s.closedDay(civil.Format(time.DateOnly), g.Calendars)
+	return reason != ""
 }
 
 // window is the time of day at which the gate opens and closes; both zero: it is always open. ok is false when it can't be
@@ -124,7 +141,7 @@ func (s *Schedule) NextOpen(minute time.Time, g Gates) (time.Time, bool) {
 		civil := reading(minute, zone)
 		midnight := civil.Truncate(24 * time.Hour)
 		switch {
-		case s.closedDay(civil.Format(time.DateOnly), g.Calendars) != "":
+		case s.closesDay(civil, g):
 			civil = midnight.AddDate(0, 0, 1)
 		case inWindow(civil, start, end):
 			return minute.UTC(), true

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -66,6 +67,15 @@ func TestGates(t *testing.T) {
 		at, err := time.Parse(time.RFC3339, c.at)
 		require.NoError(t, err)
 		require.Equal(t, c.want, gated(t, c.keys).Closed(at, Gates{Local: time.UTC, Calendars: calendars}), "%s %s", c.keys, c.at)
+	}
+	for at, want := range map[string][]string{
+		"2026-12-23T10:00:00Z": {"patches", "others"}, "2026-12-25T10:00:00Z": {"holidays"}, "2026-12-08T10:00:00Z": nil,
+	} {
+		at, err := time.Parse(time.RFC3339, at)
+		require.NoError(t, err)
+		gates := Gates{Local: time.UTC, Calendars: maps.Clone(calendars)}
+		gates.Calendars["others"] = calendarOf(t, "allow", "2026-12-01")
+		require.Equal(t, want, gated(t, "calendars: [patches, holidays, others, gone]\n").ClosedBy(at, gates), "%s", at)
 	}
 	for stored, want := range map[string]string{`{"window":"soon"}`: events.TickReasonWindow, `{"window":"02:00-02:00"}`: events.TickReasonWindow, `{}`: ""} {
 		s, err := ParseScheduleDocument([]byte(`{"when":{"per_pc":"once"},"constraints":` + stored + `}`))

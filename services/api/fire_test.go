@@ -302,6 +302,14 @@ func TestCoverageOfTicks(t *testing.T) {
 	require.Equal(t, day.AddDate(0, 0, -1).Format(time.RFC3339), status["last_success"])
 	require.Len(t, status["open"], 1)
 	require.NotNil(t, status["next"])
+
+	backfilled := fire(day.AddDate(0, 0, -2))
+	s.append(events.ExecClosed{ExecID: backfilled.ExecID, Outcome: events.OutcomeSucceeded})
+	s.read("/api/schedules/nightly/status").into(t, &status)
+	require.Equal(t, day.AddDate(0, 0, -1).Format(time.RFC3339), status["last_success"], "what is made up for later is no later success")
+	var x struct{ Execution map[string]any }
+	s.read("/api/executions/"+backfilled.ExecID).into(t, &x)
+	require.Equal(t, day.AddDate(0, 0, -2).Format(time.RFC3339), x.Execution["nominal"])
 }
 
 // Backfills of one span at once make each exec once, and both are answered with it.

@@ -217,10 +217,14 @@ func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) e
 	var errs []error
 	var jobs []string
 	var last uint64
+	done, unchanged := 0, 0
 	for _, d := range deeds {
 		var r client.Request
 		switch {
-		case d.Action == actUnchanged, d.Action == actDelete && len(errs) > 0:
+		case d.Action == actUnchanged:
+			unchanged++
+			continue
+		case d.Action == actDelete && len(errs) > 0:
 			continue
 		case d.Action == actDelete:
 			r = client.Request{Method: http.MethodDelete, Path: client.Path("api", string(d.Kind)+"s", d.ID)}
@@ -236,12 +240,16 @@ func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) e
 			}
 			continue
 		}
+		done++
 		d.Sequence, last = answer.Sequence, max(last, answer.Sequence)
 		if d.Kind == document.Job && d.Action != actDelete {
 			jobs = append(jobs, d.ID)
 		}
 	}
 	if len(errs) > 0 {
+		if !a.json {
+			fmt.Fprintf(a.out, "%d of %d applied\n", done, len(deeds)-unchanged)
+		}
 		return errors.Join(errs...)
 	}
 	a.noteRevoked(ctx, api, jobs, last)

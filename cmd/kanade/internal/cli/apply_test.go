@@ -110,7 +110,7 @@ func TestApplyLosesNoEdit(t *testing.T) {
 	lost := kanade(t, "apply", "-f", dir, "--backend-url", front.URL)
 	require.Equal(t, 1, lost.code)
 	require.Contains(t, lost.err, "change job a: job 'a' has changed")
-	require.NotContains(t, lost.out, "applied")
+	require.Contains(t, lost.out, "0 of 1 applied\n")
 	eventually(t, "echo three", "job", "show", "a")
 
 	edited.Store(false)

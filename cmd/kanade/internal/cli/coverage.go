@@ -33,12 +33,12 @@ func (c *scheduleStatusCmd) Run(ctx context.Context, a *app) error {
 	}
 	t.row("last success", s.LastSuccess)
 	if s.Next != nil {
-		t.row("next", strings.Join(append([]string{dueTime(*s.Next)}, s.Next.Notes...), "; "))
+		t.row("next", strings.Join(append([]string{dueHere(*s.Next)}, s.Next.Notes...), "; "))
 	} else {
 		t.row("next", nil)
 	}
 	for _, e := range s.Open {
-		t.row("open exec", e.ExecID+", "+e.Status+": "+counts(e.Totals.Expected))
+		t.row("open exec", strings.TrimSuffix(e.ExecID+", "+e.Status+": "+counts(e.Totals.Expected), ": "))
 	}
 	t.row("failing", plural(s.FailingCount, "endpoint"))
 	if err := t.end(); err != nil || len(s.Failing) == 0 {

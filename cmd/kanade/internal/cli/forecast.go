@@ -39,7 +39,9 @@ func (c *schedulePreviewCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(a.out, "nothing comes any more, or nobody in the target is due")
+		if c.Count > 0 {
+			fmt.Fprintln(a.out, "nothing comes any more, or nobody in the target is due")
+		}
 		return nil
 	}
 	t := newTable(a.out, "AT", "WOULD", "ZONE", "ENDPOINTS", "NOTES")
@@ -47,6 +49,14 @@ func (c *schedulePreviewCmd) Run(ctx context.Context, a *app) error {
 		t.row(dueTime(d), wouldText(d), d.Zone, endpointsText(d), strings.Join(d.Notes, "; "))
 	}
 	return t.end()
+}
+
+// dueHere is when something is due by this machine's clock, as all times are shown that stand beside it.
+func dueHere(d client.Due) string {
+	if d.At.IsZero() {
+		return dueTime(d)
+	}
+	return when(d.At)
 }
 
 func dueTime(d client.Due) string {
@@ -164,7 +174,7 @@ func (a *app) printSimulation(s client.Simulation) error {
 		fmt.Fprintln(a.out, "No schedule of that id is stored.")
 		return nil
 	}
-	if len(s.Stored.Added)+len(s.Stored.Removed) == 0 {
+	if len(s.Stored.Added)+len(s.Stored.Removed) == 0 && len(s.Ticks) > 0 {
 		fmt.Fprintln(a.out, "The stored schedule fires at the same times.")
 	}
 	for _, at := range s.Stored.Added {

@@ -30,6 +30,12 @@ func (p picture) print(w io.Writer, now time.Time, width int) error {
 	f := newTable(w, "exec", e.ExecID)
 	f.row("job", e.JobID+" "+e.Version)
 	f.row("asked", cell(e.InitiatedAt)+" by "+by(e))
+	switch {
+	case e.ScheduleID != "" && e.Nominal != nil:
+		f.row("schedule", e.ScheduleID+", for "+cell(*e.Nominal))
+	case e.ScheduleID != "":
+		f.row("schedule", e.ScheduleID)
+	}
 	if e.RetryOf != "" {
 		f.row("tries again", e.RetryOf)
 	}

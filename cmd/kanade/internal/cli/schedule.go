@@ -143,7 +143,7 @@ func (c *scheduleTicksCmd) Run(ctx context.Context, a *app) error {
 }
 
 func dueText(d client.Due) string {
-	text := dueTime(d)
+	text := dueHere(d)
 	if d.Note != "" {
 		text += "  (" + d.Note + ")"
 	}

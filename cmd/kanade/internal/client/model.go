@@ -203,6 +203,7 @@ type Execution struct {
 	Totals     Totals     `json:"totals"`
 	Actor      string     `json:"actor"`
 	ScheduleID string     `json:"schedule_id"`
+	Nominal    *time.Time `json:"nominal"`
 	Sequence   uint64     `json:"sequence"`
 	ExpiresAt  *time.Time `json:"expires_at"`
 	// Waves is how many there are, Released how many of them are out at least in part.

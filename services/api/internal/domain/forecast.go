@@ -77,7 +77,7 @@ func forecast(s *catalog.Schedule, in *Installation, at, before time.Time) Forec
 	f.place(s, in)
 	if f.Reason = in.Held(s, at); f.Reason != "" {
 		f.Outcome = events.TickSkipped
-		f.Notes = append(f.Notes, heldNote(s, f.Reason))
+		f.Notes = append(f.Notes, in.heldNote(s, f.Reason, at))
 	}
 	if note := clockNote(f); note != "" {
 		f.Notes = append(f.Notes, note)
@@ -115,7 +115,7 @@ func Reservations(s *catalog.Schedule, in *Installation) []string {
 	return notes
 }
 
-func heldNote(s *catalog.Schedule, reason string) string {
+func (in *Installation) heldNote(s *catalog.Schedule, reason string, at time.Time) string {
 	switch reason {
 	case events.TickReasonDisabled:
 		return "the schedule is disabled"
@@ -130,7 +130,7 @@ func heldNote(s *catalog.Schedule, reason string) string {
 	case events.TickReasonSkipDate:
 		return "the day is one of its skip dates"
 	case events.TickReasonCalendar:
-		return "held back by a calendar: " + strings.Join(s.Calendars, ", ")
+		return "held back by a calendar: " + strings.Join(s.ClosedBy(at, in.Gates), ", ")
 	}
 	return reason
 }
@@ -255,7 +255,7 @@ func (in *Installation) opens(s *catalog.Schedule, minute time.Time) *Forecast {
 	switch {
 	case f.Reason != "":
 		f.Outcome = events.TickSkipped
-		f.Notes = append(f.Notes, heldNote(s, f.Reason))
+		f.Notes = append(f.Notes, in.heldNote(s, f.Reason, minute))
 	case f.At.After(minute):
 		f.Notes = append(f.Notes, "due at "+minute.UTC().Format(time.RFC3339)+" and held back until then")
 	}

@@ -73,8 +73,8 @@ type scheduleStatus struct {
 	// FailingCount counts the endpoints that fail, Failing has those that failed most often in a row.
 	FailingCount int       `json:"failing_count"`
 	Failing      []failing `json:"failing"`
-	// LastSuccess is the nominal time of the last run that succeeded: of any endpoint with a cadence, else of the last exec
-	// all of whose expected endpoints succeeded, or its request; null: not known.
+	// LastSuccess is the latest nominal time whose run succeeded: of any endpoint with a cadence, else of an exec all of whose
+	// expected endpoints succeeded, or its request where it has none; null: not known.
 	LastSuccess instant `json:"last_success"`
 }
 
@@ -154,15 +154,19 @@ func (s *server) lately(r *http.Request, doc *catalog.Schedule, answer *schedule
 	if err != nil {
 		return err
 	}
+	var last time.Time // a backfill is asked for later than what is newer
 	for i := range execs {
 		if e := &execs[i]; e.Outcome == events.OutcomeSucceeded {
-			answer.LastSuccess = instant(e.Nominal)
-			if e.Nominal.IsZero() {
-				answer.LastSuccess = instant(e.InitiatedAt)
+			at := e.Nominal
+			if at.IsZero() {
+				at = e.InitiatedAt
 			}
-			return nil
+			if at.After(last) {
+				last = at
+			}
 		}
 	}
+	answer.LastSuccess = instant(last)
 	return nil
 }
 

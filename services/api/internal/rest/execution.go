@@ -29,6 +29,7 @@ type execution struct {
 	Totals       totals           `json:"totals"`
 	Actor        events.Actor     `json:"actor"`
 	ScheduleID   *string          `json:"schedule_id"`
+	Nominal      instant          `json:"nominal"` // of the tick that it is the exec of; null: of none
 	JobSequence  uint64           `json:"job_sequence"`
 	JobHash      string           `json:"job_hash"`
 	Sequence     uint64           `json:"sequence"`
@@ -75,7 +76,7 @@ func executionOf(e *readmodel.Execution) execution {
 		TargetCount: e.TargetCount, SuccessCount: e.SuccessCount, FailureCount: e.FailureCount, SkipCount: e.SkipCount,
 		Status: e.Status, Outcome: known(string(e.Outcome)), Reason: e.Reason,
 		Totals: totals{counted(e.Totals.Expected), counted(e.Totals.Others)},
-		Actor:  e.Actor, ScheduleID: known(e.ScheduleID), JobSequence: e.JobSequence, JobHash: e.JobHash,
+		Actor:  e.Actor, ScheduleID: known(e.ScheduleID), Nominal: instant(e.Nominal), JobSequence: e.JobSequence, JobHash: e.JobHash,
 		Sequence: e.Sequence, ExpiresAt: instant(e.ExpiresAt),
 		Waves: e.Waves, Released: e.Released, Paused: e.Paused, RetryOf: known(e.RetryOf), EndedSequence: e.EndedSequence,
 		Forgotten: e.Forgotten,

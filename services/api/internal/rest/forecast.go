@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"kanade/libs/catalog"
@@ -264,7 +266,9 @@ func (s *server) listUpcoming(w http.ResponseWriter, r *http.Request, _ string) 
 			}
 		}
 	}
-	slices.SortStableFunc(answer, func(a, b upcoming) int { return time.Time(a.At).Compare(time.Time(b.At)) })
+	slices.SortStableFunc(answer, func(a, b upcoming) int {
+		return cmp.Or(time.Time(a.At).Compare(time.Time(b.At)), strings.Compare(a.ScheduleID, b.ScheduleID))
+	})
 	return writeJSON(w, answer[:min(len(answer), limit)])
 }
 
