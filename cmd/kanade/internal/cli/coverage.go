@@ -27,6 +27,9 @@ func (c *scheduleStatusCmd) Run(ctx context.Context, a *app) error {
 	t.row("when", s.When+", "+s.Zone)
 	t.row("enabled", yesNo(s.Enabled))
 	t.row("held back by", s.HeldBy)
+	if s.Overdue != nil {
+		t.row("overdue", cell(*s.Overdue)+": nobody has decided what becomes of it; is a scheduler running?")
+	}
 	t.row("last tick", tickText(s.LastTick))
 	if s.LastFired != nil && (s.LastTick == nil || s.LastFired.Sequence != s.LastTick.Sequence) {
 		t.row("last fired", tickText(s.LastFired))
@@ -41,7 +44,10 @@ func (c *scheduleStatusCmd) Run(ctx context.Context, a *app) error {
 		t.row("open exec", strings.TrimSuffix(e.ExecID+", "+e.Status+": "+counts(e.Totals.Expected), ": "))
 	}
 	t.row("failing", plural(s.FailingCount, "endpoint"))
-	if err := t.end(); err != nil || len(s.Failing) == 0 {
+	if err := t.end(); err != nil {
+		return err
+	}
+	if err := a.noteRevokedJob(ctx, s.JobID); err != nil || len(s.Failing) == 0 {
 		return err
 	}
 	fmt.Fprintln(a.out)

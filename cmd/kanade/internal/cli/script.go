@@ -62,6 +62,17 @@ func revokedJobs(ctx context.Context, api *client.Client, minSequence uint64) (m
 	return revoked, nil
 }
 
+// noteRevokedJob is noteRevoked for one job.
+func (a *app) noteRevokedJob(ctx context.Context, job string) error {
+	api, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	a.noteRevoked(ctx, api, []string{job}, 0)
+	return nil
+}
+
 // noteRevoked notes which of the jobs endpoints skip, as of at least a sequence. It keeps nothing back: that it can't be
 // read is noted, too.
 func (a *app) noteRevoked(ctx context.Context, api *client.Client, jobs []string, minSequence uint64) {

@@ -371,6 +371,7 @@ type ScheduleStatus struct {
 	Zone        string      `json:"zone"`
 	Enabled     bool        `json:"enabled"`
 	HeldBy      string      `json:"held_by"`
+	Overdue     *time.Time  `json:"overdue"`
 	LastTick    *Tick       `json:"last_tick"`
 	LastFired   *Tick       `json:"last_fired"`
 	Next        *Due        `json:"next"`

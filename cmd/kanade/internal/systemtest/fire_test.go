@@ -29,6 +29,7 @@ func TestBackfillMeetsCatchingUp(t *testing.T) {
 		from := time.Now().UTC().Truncate(time.Second)
 		settle(5 * time.Hour)
 		require.Len(t, w.ledger("hourly"), 2, "nobody is there")
+		require.Equal(t, from.Truncate(time.Hour).Add(time.Hour), w.overdue("hourly"))
 
 		body := fmt.Sprintf(`{"from":%q,"to":%q,"reason":"outage"}`, from.Format(time.RFC3339), time.Now().UTC().Truncate(time.Second).Format(time.RFC3339))
 		var filled struct{ Requested, Known int }
@@ -39,6 +40,7 @@ func TestBackfillMeetsCatchingUp(t *testing.T) {
 		w.startScheduler("scheduler-a")
 		settle(5 * time.Minute)
 
+		require.Zero(t, w.overdue("hourly"))
 		rows := w.ledger("hourly")
 		require.Len(t, rows, 7)
 		outcomes := map[string]int{}
@@ -64,6 +66,14 @@ func TestBackfillMeetsCatchingUp(t *testing.T) {
 		require.Equal(t, 1, w.starts.runs[now.ExecID+" pc-01"])
 		require.Len(t, w.starts.runs, 7*3+1, "the schedule itself fires no more")
 	})
+}
+
+// overdue is the nominal time of which the api says that nobody has decided what becomes of it.
+func (w *theatre) overdue(id string) time.Time {
+	w.t.Helper()
+	var status struct{ Overdue time.Time }
+	w.read("/api/schedules/"+id+"/status", &status)
+	return status.Overdue
 }
 
 type tickRow struct {

@@ -72,6 +72,28 @@ func Forecasts(s *catalog.Schedule, in *Installation, from, until time.Time, lim
 	return list, false
 }
 
+// overdueAfter is how long after its nominal time a tick is on record at the latest, where a scheduler is there.
+const overdueAfter = time.Minute
+
+// maxOverdue bounds the nominal times that are looked at.
+const maxOverdue = 1000
+
+// Overdue is the first nominal time of a schedule of which it should be on record what became of it, and is not; zero if there
+// is none. known is the last that is on record, or when the schedule was saved. What a window or skip dates hold back is
+// written later, and one that waits for an earlier run is when that has ended: busy.
+func Overdue(s *catalog.Schedule, in *Installation, known, now time.Time, busy bool) time.Time {
+	if !s.Enabled || s.RunsOn == catalog.Agent || busy && s.Overlap == catalog.OverlapQueue {
+		return time.Time{}
+	}
+	list, _ := Forecasts(s, in, known, now.Add(-overdueAfter), maxOverdue)
+	for i := range list {
+		if r := list[i].Reason; r != events.TickReasonWindow && r != events.TickReasonSkipDate {
+			return list[i].At
+		}
+	}
+	return time.Time{}
+}
+
 func forecast(s *catalog.Schedule, in *Installation, at, before time.Time) Forecast {
 	f := Forecast{At: at, Outcome: events.TickFired, Clock: s.ClockChange(at, before, in.Local)}
 	f.place(s, in)

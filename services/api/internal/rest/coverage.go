@@ -63,9 +63,11 @@ type scheduleStatus struct {
 	RunsOn  catalog.RunsOn `json:"runs_on"`
 	Enabled bool           `json:"enabled"`
 	// HeldBy is the gate that is closed now; empty: none.
-	HeldBy    string `json:"held_by,omitempty"`
-	LastTick  *tick  `json:"last_tick"`
-	LastFired *tick  `json:"last_fired"`
+	HeldBy string `json:"held_by,omitempty"`
+	// Overdue is a nominal time of which nobody has decided what becomes of it: no scheduler is there; null: there is none.
+	Overdue   instant `json:"overdue"`
+	LastTick  *tick   `json:"last_tick"`
+	LastFired *tick   `json:"last_fired"`
 	// Next is the next that would fire, or where nothing soon would, the next at all.
 	Next *due `json:"next"`
 	// Open are execs that have not ended, the newest first, at most 100.
@@ -80,7 +82,11 @@ type scheduleStatus struct {
 
 func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ string) error {
 	ctx := r.Context()
-	doc, err := s.scheduleDocument(r)
+	row, err := s.schedule(r)
+	if err != nil {
+		return err
+	}
+	doc, err := catalog.ParseScheduleDocument([]byte(row.Document))
 	if err != nil {
 		return err
 	}
@@ -88,6 +94,7 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 	if err != nil {
 		return err
 	}
+	known := row.SavedAt
 	answer := scheduleStatus{
 		ID: doc.ID, JobID: doc.JobID, When: doc.WhenText(), Zone: doc.TZ, RunsOn: doc.RunsOn, Enabled: doc.Enabled,
 		HeldBy: o.Held(doc, o.now), Open: []openExec{}, Failing: []failing{},
@@ -98,7 +105,9 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 	}
 	if len(newest) > 0 {
 		t := tickOf(newest[0])
-		answer.LastTick = &t
+		if answer.LastTick = &t; newest[0].To.After(known) {
+			known = newest[0].To
+		}
 	}
 	fired, err := s.Reader.LastFired(ctx, doc.ID)
 	if err != nil && !errors.Is(err, readmodel.ErrNotFound) {
@@ -114,6 +123,7 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 	if err := s.openExecs(r, doc.ID, &answer); err != nil {
 		return err
 	}
+	answer.Overdue = instant(domain.Overdue(doc, o.Installation, known, o.now, len(answer.Open) > 0))
 	if err := s.lately(r, doc, &answer); err != nil {
 		return err
 	}
