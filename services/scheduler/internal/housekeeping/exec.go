@@ -125,9 +125,6 @@ func (r *run) reduce(ctx context.Context, x pending) error {
 	return nil
 }
 
-// errCounted ends a pass over the log.
-var errCounted = errors.New("counted")
-
 // recount counts the totals of execs anew, in one pass over the log from the earliest of their requests, and reduces them.
 func (r *run) recount(ctx context.Context, execs []pending) error {
 	last, _, err := r.bus.LastRaw(ctx, events.StreamLog, ">")
@@ -139,20 +136,14 @@ func (r *run) recount(ctx context.Context, execs []pending) error {
 	for _, x := range execs {
 		counts[x.id], from = &domain.Recount{}, min(from, x.Summary.Sequence)
 	}
-	err = r.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog, From: from, Name: "housekeeping"}, func(ctx context.Context, batch []bus.RawMsg) error {
+	err = r.pass(ctx, from, last.Seq, func(_ context.Context, batch []bus.RawMsg) (bool, error) {
 		for _, m := range batch {
-			if m.Seq > last.Seq {
-				break
-			}
 			count(counts, m)
 		}
-		if batch[len(batch)-1].Seq >= last.Seq {
-			return errCounted
-		}
-		return ctx.Err()
+		return true, nil
 	})
-	if !errors.Is(err, errCounted) {
-		return errors.Join(err, ctx.Err())
+	if err != nil {
+		return err
 	}
 	for _, x := range execs {
 		x.Totals = counts[x.id].Totals()

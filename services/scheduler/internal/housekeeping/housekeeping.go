@@ -12,12 +12,13 @@
 package housekeeping
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -251,10 +252,14 @@ func (r *run) delete(ctx context.Context, kind string, sequences ...uint64) erro
 	return err
 }
 
-// aged takes what ages out of the log. From the first message on of those subjects everything is looked at, once: a filter
-// makes the broker look through what lies beyond, for each page anew.
+// aged takes what ages out of the log, in one pass over it from the first message of those subjects on. Whatever is read
+// by pages costs the broker a look at every subject of the stream for each of them.
 func (r *run) aged(ctx context.Context) error {
-	first := uint64(math.MaxUint64)
+	last, _, err := r.bus.LastRaw(ctx, events.StreamLog, ">")
+	if err != nil {
+		return err
+	}
+	first := last.Seq
 	for _, filter := range events.AgingFilters() {
 		err := r.bus.Walk(ctx, filter, 0, func(m bus.RawMsg) (bool, error) {
 			first = min(first, m.Seq)
@@ -264,27 +269,42 @@ func (r *run) aged(ctx context.Context) error {
 			return fmt.Errorf("look for what has aged: %w", err)
 		}
 	}
-	for next, more := first, first < math.MaxUint64; more; {
+	err = r.pass(ctx, first, last.Seq, func(ctx context.Context, batch []bus.RawMsg) (more bool, err error) {
 		var old []uint64
-		more = false
-		err := r.bus.Walk(ctx, ">", next, func(m bus.RawMsg) (bool, error) {
-			if !m.Time.Before(r.due.Aged) {
-				return false, nil
+		for _, m := range batch {
+			if more = m.Time.Before(r.due.Aged); !more {
+				break
 			}
-			if next = m.Seq + 1; events.Ages(m.Header) {
+			if events.Ages(m.Header) {
 				old = append(old, m.Seq)
 			}
-			more = len(old) == deleteStep
-			return !more, nil
-		})
-		if err == nil {
-			err = r.delete(ctx, kindAged, old...)
 		}
-		if err != nil {
-			return fmt.Errorf("forget what has aged: %w", err)
-		}
+		return more, r.delete(ctx, kindAged, old...)
+	})
+	if err != nil {
+		return fmt.Errorf("forget what has aged: %w", err)
 	}
 	return nil
+}
+
+// errPassed ends a pass over the log.
+var errPassed = errors.New("passed")
+
+// pass reads the log from one sequence to another until look says that it has seen enough. It leaves a consumer at the broker
+// for some minutes.
+func (r *run) pass(ctx context.Context, from, to uint64, look func(context.Context, []bus.RawMsg) (more bool, err error)) error {
+	err := r.bus.Follow(ctx, bus.FollowConfig{Stream: events.StreamLog, From: from, Name: "housekeeping"}, func(ctx context.Context, batch []bus.RawMsg) error {
+		n := sort.Search(len(batch), func(i int) bool { return batch[i].Seq > to })
+		more, err := look(ctx, batch[:n])
+		if end := n < len(batch) || batch[n-1].Seq == to; err == nil && (end || !more) {
+			err = errPassed
+		}
+		return cmp.Or(err, ctx.Err())
+	})
+	if errors.Is(err, errPassed) {
+		return nil
+	}
+	return errors.Join(err, ctx.Err())
 }
 
 // deleteAll deletes all that an aggregate holds from a sequence on, if the newest of it is older than an instant; the fact
