@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -123,11 +124,27 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 	if err := s.openExecs(r, doc.ID, &answer); err != nil {
 		return err
 	}
-	answer.Overdue = instant(domain.Overdue(doc, o.Installation, known, o.now, len(answer.Open) > 0))
+	complete, err := s.complete(ctx, o.now)
+	if err != nil {
+		return err
+	}
+	answer.Overdue = instant(domain.Overdue(doc, o.Installation, known, complete, len(answer.Open) > 0))
 	if err := s.lately(r, doc, &answer); err != nil {
 		return err
 	}
 	return writeJSON(w, answer)
+}
+
+// complete is up to when the read model has everything: now, or where it lags, or nobody can say, its last fact's time.
+func (s *server) complete(ctx context.Context, now time.Time) (time.Time, error) {
+	applied, at, err := s.Reader.Applied(ctx)
+	if err != nil {
+		return at, err
+	}
+	if last, err := s.logEnd(ctx); err != nil || *last > applied {
+		return at, nil
+	}
+	return now, nil
 }
 
 func (s *server) openExecs(r *http.Request, id string, answer *scheduleStatus) error {
