@@ -103,7 +103,13 @@ func (c *scheduleUpcomingCmd) Run(ctx context.Context, a *app) error {
 	for _, d := range rows {
 		t.row(dueTime(d), d.ScheduleID, d.JobID, wouldText(d), d.Zone, strings.Join(d.Notes, "; "))
 	}
-	return t.end()
+	if err := t.end(); err != nil {
+		return err
+	}
+	if len(rows) == c.Limit {
+		a.note("there may be more in %s: see --limit", plural(c.Days, "day"))
+	}
+	return nil
 }
 
 type scheduleSimulateCmd struct {
