@@ -215,7 +215,7 @@ func (a *app) printDeeds(deeds []*deed) {
 // after an error.
 func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) error {
 	var errs []error
-	var jobs []string
+	var jobs, schedules []string
 	var last uint64
 	done, unchanged := 0, 0
 	for _, d := range deeds {
@@ -242,8 +242,12 @@ func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) e
 		}
 		done++
 		d.Sequence, last = answer.Sequence, max(last, answer.Sequence)
-		if d.Kind == document.Job && d.Action != actDelete {
+		switch {
+		case d.Action == actDelete:
+		case d.Kind == document.Job:
 			jobs = append(jobs, d.ID)
+		case d.Kind == document.Schedule:
+			schedules = append(schedules, d.ID)
 		}
 	}
 	if len(errs) > 0 {
@@ -253,6 +257,7 @@ func (a *app) carryOut(ctx context.Context, api *client.Client, deeds []*deed) e
 		return errors.Join(errs...)
 	}
 	a.noteRevoked(ctx, api, jobs, last)
+	a.noteSilent(ctx, api, schedules, last)
 	// Who asks next is to find what was done here.
 	_, err := api.Do(ctx, client.Request{Method: http.MethodGet, Path: "/api/freeze", MinSequence: last})
 	if err != nil {

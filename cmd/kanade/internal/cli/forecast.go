@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"kanade/cmd/kanade/internal/client"
 	"kanade/cmd/kanade/internal/document"
 	"kanade/libs/catalog"
+	"kanade/libs/events"
 )
 
 type schedulePreviewCmd struct {
@@ -49,6 +51,33 @@ func (c *schedulePreviewCmd) Run(ctx context.Context, a *app) error {
 		t.row(dueTime(d), wouldText(d), d.Zone, endpointsText(d), strings.Join(d.Notes, "; "))
 	}
 	return t.end()
+}
+
+// silentAfter is how many times that are all held back make a schedule one to be noted.
+const silentAfter = 20
+
+// noteSilent notes which of the schedules fire nothing as they are: no time is to come, or every one is held back. It keeps
+// nothing back: that it can't be read is noted, too.
+func (a *app) noteSilent(ctx context.Context, api *client.Client, schedules []string, minSequence uint64) {
+	for _, id := range schedules {
+		var rows []client.Due
+		answer, err := api.Do(ctx, client.Request{
+			Method: http.MethodGet, Path: client.Path("api", "schedules", id, "preview"), Query: url.Values{"count": {strconv.Itoa(silentAfter)}}, MinSequence: minSequence,
+		})
+		if err == nil {
+			err = decode("preview", answer.Body, &rows)
+		}
+		fires := func(d client.Due) bool { return d.Reason == "" || d.Reason == events.TickReasonDisabled }
+		switch {
+		case err != nil:
+			a.note("what schedule %s fires next is not known: %v", id, err)
+			return
+		case len(rows) == 0:
+			a.note("schedule %s fires nothing as it is: no time of it is to come, or nobody is in its target", id)
+		case len(rows) == silentAfter && !slices.ContainsFunc(rows, fires):
+			a.note("schedule %s fires nothing soon: its next %d times are held back, the first: %s", id, len(rows), rows[0].Note)
+		}
+	}
 }
 
 // dueHere is when something is due by this machine's clock, as all times are shown that stand beside it.

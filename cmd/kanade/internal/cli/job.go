@@ -62,8 +62,11 @@ func (a *app) create(ctx context.Context, kind document.Kind, paths []string) er
 			fmt.Fprintf(a.out, "%s %s saved (log %d)\n", d.Kind, d.ID, answer.Sequence)
 		}
 	}
-	if kind == document.Job {
+	switch kind {
+	case document.Job:
 		a.noteRevoked(ctx, c, saved, last)
+	case document.Schedule:
+		a.noteSilent(ctx, c, saved, last)
 	}
 	if a.json {
 		errs = append(errs, a.printValue(answers))

@@ -209,6 +209,18 @@ func TestSchedules(t *testing.T) {
 	require.Equal(t, 3, strings.Count(ticks, "next  "))
 	require.Regexp(t, `next  \d{4}-\d\d-\d\d \d\d:\d\d:00\n`, ticks)
 
+	require.Empty(t, create("nightly").err, "it fires")
+	for keys, says := range map[string]string{
+		"when: {cron: '0 0 30 2 *'}\n":                                     "note: schedule silent fires nothing as it is: no time of it is to come",
+		"when: {cron: '0 12 * * *'}\nconstraints: {window: 22:00-05:00}\n": "note: schedule silent fires nothing soon: its next 20 times are held back, the first: outside of the window 22:00-05:00",
+		"when: {per_pc: once}\n":                                           "or nobody is in its target",
+	} {
+		r = kanade(t, "schedule", "create", file(t, "silent.yaml", "id: silent\njob_id: a\ntz: utc\ntarget: {groups: [nobody]}\n"+keys))
+		require.Zero(t, r.code)
+		require.Contains(t, r.err, says)
+	}
+	ok(t, "schedule", "delete", "silent")
+
 	require.Equal(t, "schedule nightly disabled\n", ok(t, "schedule", "disable", "nightly"))
 	eventually(t, " no\n", "schedule", "list")
 	require.Equal(t, "schedule nightly enabled\n", ok(t, "schedule", "enable", "nightly"))
