@@ -273,7 +273,11 @@ func (f yearForm) times(after, until time.Time) []time.Time {
 	// Begun a day early, so that what is reached already on the first day is known.
 	for m := after.Truncate(time.Minute).Add(-24 * time.Hour); !m.After(until); m = m.Add(time.Minute) {
 		here := m.In(f.zone)
-		is := f.hours > 0 && here.Minute() == f.at && here.Hour()%f.hours == 0
+		hit := func(read time.Time) bool { return f.hours > 0 && read.Minute() == f.at && read.Hour()%f.hours == 0 }
+		is := hit(here)
+		if read, ok := leftOut(m, f.zone); ok {
+			is = is || hit(read)
+		}
 		if day := here.Format(time.DateOnly); f.hours == 0 && day != reached && here.Hour()*60+here.Minute() >= f.at {
 			reached = day
 			is = len(f.days) == 0 || slices.Contains(f.days, here.Weekday())
@@ -283,6 +287,16 @@ func (f yearForm) times(after, until time.Time) []time.Time {
 		}
 	}
 	return due
+}
+
+// leftOut is what a zone's clock would read at an instant, had it not been put forward so shortly before that it leaves just
+// that out. An interval follows elapsed time, and comes then.
+func leftOut(m time.Time, zone *time.Location) (read time.Time, ok bool) {
+	_, before := m.Add(-24 * time.Hour).In(zone).Zone()
+	_, now := m.In(zone).Zone()
+	gap := time.Duration(now-before) * time.Second
+	_, then := m.Add(-gap).In(zone).Zone()
+	return m.UTC().Add(time.Duration(before) * time.Second), gap > 0 && then == before
 }
 
 // digest is of every row of the ledger, the execs' ids and plans included.
