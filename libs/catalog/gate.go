@@ -37,7 +37,7 @@ func (s *Schedule) Closed(at time.Time, g Gates) string {
 		return events.TickReasonWindow
 	}
 	civil := reading(at, zone)
-	if reason, _ := s.closedDay(civil.Format(time.DateOnly), g.Calendars); reason != "" {
+	if reason, _ := s.closedDay(civil, g); reason != "" {
 		return reason
 	}
 	if start, end, ok := s.window(); !ok || !inWindow(civil, start, end) {
@@ -53,18 +53,20 @@ func (s *Schedule) ClosedBy(at time.Time, g Gates) []string {
 	if err != nil {
 		return nil
 	}
-	_, by := s.closedDay(reading(at, zone).Format(time.DateOnly), g.Calendars)
+	_, by := s.closedDay(reading(at, zone), g)
 	return by
 }
 
-func (s *Schedule) closedDay(day string, calendars map[string]*DayCalendar) (reason string, by []string) {
+// closedDay says why the day of a reading is closed, and by which calendars.
+func (s *Schedule) closedDay(civil time.Time, g Gates) (reason string, by []string) {
+	day := civil.Format(time.DateOnly)
 	if s.Constraints != nil && slices.Contains(s.Constraints.SkipDates, day) {
 		return events.TickReasonSkipDate, nil
 	}
 	var allow []string
 	allowed := false
 	for _, id := range s.Calendars {
-		c := calendars[id]
+		c := g.Calendars[id]
 		switch {
 		case c == nil:
 		case c.Kind == Allow:
@@ -77,11 +79,6 @@ func (s *Schedule) closedDay(day string, calendars map[string]*DayCalendar) (rea
 		return events.TickReasonCalendar, allow
 	}
 	return "", nil
-}
-
-func (s *Schedule) closesDay(civil time.Time, g Gates) bool {
-	reason, _ := s.closedDay(civil.Format(time.DateOnly), g.Calendars)
-	return reason != ""
 }
 
 // window is the time of day at which the gate opens and closes; both zero: it is always open. ok is false when it can't be
@@ -140,8 +137,9 @@ func (s *Schedule) NextOpen(minute time.Time, g Gates) (time.Time, bool) {
 		}
 		civil := reading(minute, zone)
 		midnight := civil.Truncate(24 * time.Hour)
+		reason, _ := s.closedDay(civil, g)
 		switch {
-		case s.closesDay(civil, g):
+		case reason != "":
 			civil = midnight.AddDate(0, 0, 1)
 		case inWindow(civil, start, end):
 			return minute.UTC(), true

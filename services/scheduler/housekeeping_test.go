@@ -453,14 +453,20 @@ func TestExecEndsWithTheHistory(t *testing.T) {
 	})
 }
 
+// narrow gives the log so many bytes.
+func (w *world) narrow(bytes int64) {
+	w.t.Helper()
+	limits := bustest.Limits()
+	limits.LogBytes = bytes
+	require.NoError(w.t, w.bus.Ensure(w.t.Context(), limits))
+}
+
 // A log that is full takes no tick of the clock. It is cleaned all the same, and then takes it.
 func TestHousekeepingOfAFullLog(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newShortWorld(t)
-		limits := bustest.Limits()
-		limits.LogBytes = 32 << 10
-		require.NoError(t, w.bus.Ensure(t.Context(), limits))
+		w.narrow(32 << 10)
 		w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{strings.Repeat("a", 4<<10)}})
 		w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{"b"}})
 		w.night(16, 1)
@@ -500,9 +506,7 @@ func TestFullLogIsRelieved(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.limits = bustest.Limits()
-		w.limits.LogBytes = 64 << 10
-		require.NoError(t, w.bus.Ensure(t.Context(), w.limits))
+		w.narrow(64 << 10)
 		share := func() float64 {
 			share, err := w.bus.Share(t.Context(), events.StreamLog)
 			require.NoError(t, err)
@@ -516,7 +520,7 @@ func TestFullLogIsRelieved(t *testing.T) {
 		require.Greater(t, share(), 0.9, "none is old")
 		stop()
 
-		w.limits.History, w.limits.Ledger = 2*day, 0
+		w.limits = short()
 		stop = w.run(scheduler.Deps{})
 		pass(10 * time.Second)
 		left := share()
@@ -540,9 +544,7 @@ func TestFullLogTakesTheDay(t *testing.T) {
 	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.limits = bustest.Limits()
-		w.limits.LogBytes = 64 << 10
-		require.NoError(t, w.bus.Ensure(t.Context(), w.limits))
+		w.narrow(64 << 10)
 		for n := 1; n <= 3; n++ {
 			w.night(n, 1)
 		}

@@ -152,7 +152,9 @@ func work(ctx context.Context, d Deps, fold *supervisor.Supervisor, keeper *hous
 		relieve := time.NewTicker(relieveEvery)
 		defer relieve.Stop()
 		for {
-			_ = keeper.Relieve(ctx) // it has said so, and comes again
+			if err := keeper.Relieve(ctx); err != nil && ctx.Err() == nil {
+				d.Logger.Warn("relieve the log if it is nearly full; trying again later", "after", relieveEvery, "error", err)
+			}
 			select {
 			case <-relieve.C:
 			case <-ctx.Done():

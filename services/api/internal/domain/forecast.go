@@ -82,7 +82,7 @@ const maxOverdue = 1000
 // is none. known is the last that is on record, or when the schedule was saved. What a window or skip dates hold back is
 // written later, and one that waits for an earlier run is when that has ended: busy.
 func Overdue(s *catalog.Schedule, in *Installation, known, now time.Time, busy bool) time.Time {
-	if !s.Enabled || s.RunsOn == catalog.Agent || busy && s.Overlap == catalog.OverlapQueue {
+	if !s.Enabled || s.RunsOn == catalog.Agent || busy && s.OverlapPolicy() == catalog.OverlapQueue {
 		return time.Time{}
 	}
 	list, _ := Forecasts(s, in, known, now.Add(-overdueAfter), maxOverdue)

@@ -55,7 +55,7 @@ func ruleOf(p events.Payload) (rule, bool) {
 
 const day = 24 * time.Hour
 
-// Nobody adds a fact without deciding how it leaves the log; what ages with the stream bears no "never", all else does.
+// Nobody adds a fact without deciding how it leaves the log; what ages bears no "never", all else does.
 func TestEveryFactHasARule(t *testing.T) {
 	documents := map[string]int{}
 	for _, k := range domain.DocumentKinds() {

@@ -1,5 +1,6 @@
 // Package housekeeping keeps the log as small as what the installation remembers: once a day it reduces execs that are older
-// than the history to one fact, and takes out of the log what has had its time. What that is decides domain.
+// than the history to one fact, and takes out of the log what has had its time; sooner where the log is nearly full. What that
+// is decides domain.
 //
 // Contract. The timer of a day first lets the clock tick, so that the log's time goes on while nothing else happens; then
 // everything is decided by the time of the log, its last message's, and by no clock. The work is done in steps of a page,
@@ -164,6 +165,8 @@ const (
 type run struct {
 	*Keeper
 	due domain.Due
+	// last is the log's last sequence when the run began.
+	last uint64
 	// late are the execs whose totals have to be counted anew.
 	late    map[string]time.Time
 	deleted map[string]int
@@ -184,7 +187,7 @@ func (k *Keeper) keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &run{Keeper: k, due: domain.DueAt(k.retain, last.Time), deleted: map[string]int{}}
+	r := &run{Keeper: k, due: domain.DueAt(k.retain, last.Time), last: last.Seq, deleted: map[string]int{}}
 	k.fold.Read(func(s *domain.State) { r.late = maps.Clone(s.Late) })
 	// What endpoints said goes only when the execs have been reduced of which they said it, but for a full log, where it makes
 	// room for that.
@@ -197,7 +200,7 @@ func (k *Keeper) keep(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{r.reducedExecs, r.ticks, r.progress, r.documents, r.records} {
 		r.step(ctx, step)
 	}
-	err = errors.Join(r.failed...)
+	err = errors.Join(append(r.failed, ctx.Err())...)
 	if err == nil && !r.full {
 		k.metrics.lastRun.SetToCurrentTime()
 	}
@@ -216,10 +219,10 @@ func (k *Keeper) keep(ctx context.Context) error {
 
 // step does a part of the work unless it is time to end, notes what has failed, and reports whether nothing has.
 func (r *run) step(ctx context.Context, do func(context.Context) error) bool {
-	err := ctx.Err()
-	if err == nil {
-		err = do(ctx)
+	if ctx.Err() != nil {
+		return false
 	}
+	err := do(ctx)
 	if errors.Is(err, bus.ErrLogFull) {
 		r.full, err = true, nil
 	}
@@ -255,11 +258,7 @@ func (r *run) delete(ctx context.Context, kind string, sequences ...uint64) erro
 // aged takes what ages out of the log, in one pass over it from the first message of those subjects on. Whatever is read
 // by pages costs the broker a look at every subject of the stream for each of them.
 func (r *run) aged(ctx context.Context) error {
-	last, _, err := r.bus.LastRaw(ctx, events.StreamLog, ">")
-	if err != nil {
-		return err
-	}
-	first := last.Seq
+	first := r.last
 	for _, filter := range events.AgingFilters() {
 		err := r.bus.Walk(ctx, filter, 0, func(m bus.RawMsg) (bool, error) {
 			first = min(first, m.Seq)
@@ -269,7 +268,7 @@ func (r *run) aged(ctx context.Context) error {
 			return fmt.Errorf("look for what has aged: %w", err)
 		}
 	}
-	err = r.pass(ctx, first, last.Seq, func(ctx context.Context, batch []bus.RawMsg) (more bool, err error) {
+	err := r.pass(ctx, first, r.last, func(ctx context.Context, batch []bus.RawMsg) (more bool, err error) {
 		var old []uint64
 		for _, m := range batch {
 			if more = m.Time.Before(r.due.Aged); !more {
@@ -343,5 +342,5 @@ func (r *run) deleteUntil(ctx context.Context, kind, filter string, from, until,
 	return r.delete(ctx, kind, last)
 }
 
-// deleteStep is how many facts are listed at once: there are as many as endpoints, or runs of a day.
+// deleteStep is how many facts of an aggregate are listed at once: an exec that goes out in parts has one for each endpoint.
 const deleteStep = 10_000
