@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kanade/libs/bus/bustest"
+	"kanade/libs/events"
 )
 
 const yamlType = "application/yaml"
@@ -327,13 +328,15 @@ func TestMinSequence(t *testing.T) {
 		require.Contains(t, behind.text(), "read model")
 		require.InDelta(t, 5, time.Since(began).Seconds(), 0.1)
 
-		go func() {
+		var later sync.WaitGroup
+		later.Go(func() {
 			time.Sleep(3 * time.Second)
-			s.endpoint("pc-01")
-		}()
+			s.append(events.AgentSeen{PCID: "pc-01", AgentVersion: "0.43.45", OSFamily: "linux"})
+		})
 		began = time.Now()
 		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/jobs", "", "Kanade-Min-Sequence", fmt.Sprint(seq+1)).status)
 		require.InDelta(t, 3, time.Since(began).Seconds(), 0.5)
+		later.Wait()
 		require.Equal(t, http.StatusBadRequest, s.do(http.MethodGet, "/api/jobs", "", "Kanade-Min-Sequence", "soon").status)
 	})
 }
