@@ -17,6 +17,9 @@ import (
 // All is the limit that is none.
 const All = -1
 
+// usualPage is how many rows most lists ask for: a page of 50, and one more to see whether that is all.
+const usualPage = 51
+
 // Errors of a Reader, to be tested with errors.Is.
 var (
 	// ErrNotFound: no such row.
@@ -305,6 +308,9 @@ func queryRows[R any](ctx context.Context, s *slotFile, scan func(func(...any) e
 		row, err := scan(found.Scan)
 		if err != nil {
 			return nil, err
+		}
+		if len(rows) == 1 { // more than one is a page, most of the time
+			rows = slices.Grow(rows, usualPage)
 		}
 		rows = append(rows, row)
 	}

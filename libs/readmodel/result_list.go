@@ -80,11 +80,13 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) (page []Result, ne
 		if err != nil {
 			return nil, "", err
 		}
-		for i := range found {
-			if f.Limit > 0 && (len(page) == f.Limit || given > maxGiven) {
-				return page, w.cursor(&page[len(page)-1]), nil
-			}
-			page, given = append(page, found[i]), given+len(found[i].Stdout.Text)+len(found[i].Stderr.Text)
+		taken := 0
+		for ; taken < len(found) && (f.Limit < 0 || len(page)+taken < f.Limit && given <= maxGiven); taken++ {
+			given += len(found[taken].Stdout.Text) + len(found[taken].Stderr.Text)
+		}
+		page = append(page, found[:taken]...)
+		if taken < len(found) {
+			return page, w.cursor(&page[len(page)-1]), nil
 		}
 		if last {
 			break
