@@ -81,16 +81,29 @@ func (e Event) Encode() (Header, []byte, error) {
 	if a := e.Aggregate(); a != AggregateRun && a != AggregateClock {
 		h[HeaderTTL] = []string{"never"}
 	}
-	body := e.Data
-	if len(body) > compressOver {
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return nil, nil, fmt.Errorf("compress event %s of %q: %w", e.Type, e.Subject, err)
-		}
-		body = enc.EncodeAll(body, nil)
-		h[headerContentEncoding] = []string{encodingZstd}
+	e, err := e.Compressed()
+	if err != nil {
+		return nil, nil, err
 	}
-	return h, body, nil
+	if e.compressed == nil {
+		return h, e.Data, nil
+	}
+	h[headerContentEncoding] = []string{encodingZstd}
+	return h, e.compressed, nil
+}
+
+// Compressed does beforehand what takes time in Encode, for who has little of it by then: the plan of 100 000 endpoints is
+// megabytes. The copy that it gives is the same event.
+func (e Event) Compressed() (Event, error) {
+	if e.compressed != nil || len(e.Data) <= compressOver {
+		return e, nil
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return Event{}, fmt.Errorf("compress event %s of %q: %w", e.Type, e.Subject, err)
+	}
+	e.compressed = enc.EncodeAll(e.Data, nil)
+	return e, nil
 }
 
 // Decode reads a stored message. A message without an envelope is an old agent's or CLI's: its type is one of the

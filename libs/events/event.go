@@ -59,6 +59,8 @@ type Event struct {
 	Subject string
 	// Data is the fact as JSON.
 	Data []byte
+	// compressed is Data as it is stored, where Compressed has made it.
+	compressed []byte
 }
 
 // New makes an event of a payload. The id must be there: callers draw it or derive it, so that this package draws

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -132,6 +133,13 @@ func TestEnvelope(t *testing.T) {
 					t.Fatalf("%s has a byte %x", name, c)
 				}
 			}
+		}
+		before, err := e.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h2, body2, err := before.Encode(); err != nil || !reflect.DeepEqual(h, h2) || !bytes.Equal(body, body2) {
+			t.Fatalf("compressed beforehand it is %v %x, else %v %x: %v", h2, body2, h, body, err)
 		}
 		back, err := Decode(e.NATSSubject(), h, body)
 		if err != nil {

@@ -131,16 +131,23 @@ func (j *Journal) request(
 			return events.ExecRequested{}, 0, err
 		}
 	}
+	// The id is not derived from the key: of two requests at once, the one that comes second must learn what the first
+	// one stored, not be told that it was its own.
+	fact, err := events.New(e, events.Meta{
+		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, Origin: c.Origin, CorrelationID: e.ExecID,
+	})
+	if err == nil {
+		fact, err = fact.Compressed() // before the time that the broker has begins
+	}
+	if err != nil {
+		return events.ExecRequested{}, 0, err
+	}
 	ctx, cancel, err := j.begin(ctx)
 	if err != nil {
 		return events.ExecRequested{}, 0, err
 	}
 	defer cancel()
-	// The id is not derived from the key: of two requests at once, the one that comes second must learn what the first
-	// one stored, not be told that it was its own.
-	seq, err = j.append(ctx, e, events.Meta{
-		ID: uuid.NewString(), Source: source, Time: r.At, Actor: c.Actor, Origin: c.Origin, CorrelationID: e.ExecID,
-	}, 0)
+	seq, err = j.append(ctx, fact, 0)
 	if errors.Is(err, bus.ErrConflict) { // the same key, a moment earlier, or an id that somebody else took
 		if e, seq, ok, err := j.metExec(ctx, r); ok || err != nil {
 			return e, seq, err

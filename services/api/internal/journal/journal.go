@@ -134,7 +134,11 @@ func (j *Journal) write(ctx context.Context, c Caller, s subject, decide func(co
 		if s.unchecked {
 			d.expected = bus.Any
 		}
-		seq, err := j.append(ctx, d.fact, meta, d.expected)
+		e, err := events.New(d.fact, meta)
+		if err != nil {
+			return 0, err
+		}
+		seq, err := j.append(ctx, e, d.expected)
 		if !errors.Is(err, bus.ErrConflict) {
 			return seq, err
 		}
@@ -156,11 +160,7 @@ func (j *Journal) meta(ctx context.Context, c Caller, s subject) (events.Meta, e
 	return m, nil
 }
 
-func (j *Journal) append(ctx context.Context, p events.Payload, m events.Meta, expected uint64) (uint64, error) {
-	e, err := events.New(p, m)
-	if err != nil {
-		return 0, err
-	}
+func (j *Journal) append(ctx context.Context, e events.Event, expected uint64) (uint64, error) {
 	seq, err := j.bus.Append(ctx, e, expected)
 	if errors.Is(err, nats.ErrMaxPayload) {
 		err = fmt.Errorf("%w: %w", err, &TooLarge{j.bus.Conn().MaxPayload()})

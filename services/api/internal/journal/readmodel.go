@@ -43,7 +43,10 @@ func (j *Journal) AskPast(ctx context.Context, actor events.Actor, sequence uint
 		}
 	}
 	id := events.DeriveID(events.ReadModelID, factPastRequested, strconv.FormatUint(sequence, 10), now.Truncate(askPastAgain).UTC().Format(time.RFC3339))
-	_, err = j.append(ctx, events.ReadModelPastRequested{ID: events.ReadModelID, Sequence: sequence},
-		events.Meta{ID: id, Source: source, Time: now, Actor: actor}, bus.Any)
+	e, err := events.New(events.ReadModelPastRequested{ID: events.ReadModelID, Sequence: sequence},
+		events.Meta{ID: id, Source: source, Time: now, Actor: actor})
+	if err == nil {
+		_, err = j.append(ctx, e, bus.Any)
+	}
 	return err
 }
