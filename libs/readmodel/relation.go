@@ -88,6 +88,9 @@ const (
 // puts the key before the fields. opInsertMany takes insertMany rows, opUpdate the fields in their own order, the key first.
 // The "each" ones are opInsert and opUpdate for many rows that differ in the last column of the key only, in whose place
 // they take a JSON array.
+//
+// What can't be written fails without taking its own statement back (OR FAIL): whoever fails rolls the transaction back, and
+// for one statement of many rows SQLite would keep a copy of every page that it changes, a tenth of the writer's time.
 func (r *relation) sql(op operation) string {
 	names := r.columnNames()
 	match := func(keys []string) string {
@@ -114,7 +117,7 @@ func (r *relation) sql(op operation) string {
 		if op == opInsertMany {
 			row += strings.Repeat(", "+row, insertMany-1)
 		}
-		return "INSERT INTO " + r.name + " (" + all + ") VALUES " + row
+		return "INSERT OR FAIL INTO " + r.name + " (" + all + ") VALUES " + row
 	case opInsertEach:
 		row := make([]string, len(names))
 		for i := range names {
@@ -122,7 +125,7 @@ func (r *relation) sql(op operation) string {
 		}
 		array := row[r.key-1]
 		row[r.key-1] = "value"
-		return "INSERT INTO " + r.name + " (" + all + ") SELECT " + strings.Join(row, ", ") + " FROM json_each(" + array + ")"
+		return "INSERT OR FAIL INTO " + r.name + " (" + all + ") SELECT " + strings.Join(row, ", ") + " FROM json_each(" + array + ")"
 	case opUpdate, opUpdateEach:
 		sets := make([]string, 0, len(names)-r.key)
 		for i := r.key; i < len(names); i++ {
@@ -132,7 +135,7 @@ func (r *relation) sql(op operation) string {
 		if op == opUpdateEach {
 			where = fmt.Sprintf("%s AND %s IN (SELECT value FROM json_each(?%d))", match(names[:r.key-1]), names[r.key-1], r.key)
 		}
-		return "UPDATE " + r.name + " SET " + strings.Join(sets, ", ") + " WHERE " + where
+		return "UPDATE OR FAIL " + r.name + " SET " + strings.Join(sets, ", ") + " WHERE " + where
 	case opSendWave:
 		return sendWave
 	case opDelete:
