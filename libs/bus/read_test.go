@@ -86,8 +86,8 @@ func TestLastFacts(t *testing.T) {
 	require.Equal(t, []uint64{first, second}, []uint64{facts[0].Seq, facts[1].Seq})
 	require.Equal(t, events.ExecPlanned{}.EventType(), facts[1].Type)
 	require.Equal(t, "e 1", facts[1].Subject)
-	require.NoError(t, b.Conn().Publish(events.FactSubject(events.AggregateExec, "e 1", "requested"), []byte("{")))
-	require.NoError(t, b.Conn().Flush())
+	_, err = b.JetStream().Publish(t.Context(), events.FactSubject(events.AggregateExec, "e 1", "requested"), []byte("{"))
+	require.NoError(t, err)
 	_, err = last()
 	var decode *events.DecodeError
 	require.ErrorAs(t, err, &decode)

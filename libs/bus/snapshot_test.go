@@ -25,8 +25,8 @@ func TestRestoredStreamGoesOn(t *testing.T) {
 		require.NoError(t, b.PutViewFor(ctx, events.BucketExecStopped, "x", []byte("killed"), 1, 2*time.Hour))
 		kept, err := b.Append(ctx, snapshotFact(t, "kept", events.AgentGrouped{PCID: "pc-01", Groups: []string{"g"}}), bus.Any)
 		require.NoError(t, err)
-		require.NoError(t, b.Conn().Publish("output.x", []byte("aged")))
-		require.NoError(t, b.Conn().Flush())
+		_, err = b.JetStream().Publish(ctx, "output.x", []byte("aged"))
+		require.NoError(t, err)
 		streams := []string{events.StreamTimers, events.StreamLog, events.StreamOutput, "KV_" + events.BucketExecStopped}
 		taken, files := map[string]bus.Snapshot{}, map[string]*bytes.Buffer{}
 		for _, name := range streams {
