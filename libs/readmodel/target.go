@@ -281,7 +281,7 @@ func (p *targetProjection) dispatch(e events.WaveDispatched, f *fact) error {
 }
 
 // sendWave is events.Target.Send for the endpoints of a wave of which a batch has read none: it does not read them either.
-const sendWave = `UPDATE targets SET state = '` + string(events.StateSent) + `', at = ?3, sequence = ?4
+const sendWave = `UPDATE OR FAIL targets SET state = '` + string(events.StateSent) + `', at = ?3, sequence = ?4
 	WHERE exec_id = ?1 AND wave = ?2 AND state = '` + string(events.StateExpected) + `'`
 
 func (p *targetProjection) sendWave(x *execTargets, wave int, f *fact) error {
