@@ -121,27 +121,32 @@ func (f *feed) upTo(ctx context.Context, until uint64) error {
 	}
 }
 
-// pollEvery is how often a feed is looked at by whoever waits for it.
-const pollEvery = 5 * time.Millisecond
+// pollEvery is how often a feed is looked at by whoever waits for it, and askEvery how often the broker is asked what is to
+// come while it stands still: a batch takes some fifty milliseconds, and for each answer the broker opens a file.
+const (
+	pollEvery = 5 * time.Millisecond
+	askEvery  = 200 * time.Millisecond
+)
 
 // reach waits until everything up to a message is applied, or is in the stream no more. The error is that of ctx.
 func (f *feed) reach(ctx context.Context, until uint64) error {
-	for {
-		before := f.position()
-		if before >= until {
-			return nil
-		}
+	before, still := f.position(), time.Duration(0)
+	for before < until {
 		pause(ctx, pollEvery)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if f.position() != before {
-			continue
-		}
-		if m, ok, err := f.bus.Next(ctx, f.stream, before+1); err == nil && (!ok || m.Seq > until) {
-			return nil
+		still += pollEvery
+		if is := f.position(); is != before {
+			before, still = is, 0
+		} else if still >= askEvery {
+			still = 0
+			if m, ok, err := f.bus.Next(ctx, f.stream, before+1); err == nil && (!ok || m.Seq > until) {
+				return nil
+			}
 		}
 	}
+	return nil
 }
 
 func (f *feed) position() uint64 {
