@@ -50,13 +50,21 @@ func Types() []TypeInfo {
 
 // TypeByName finds one type.
 func TypeByName(name string) (TypeInfo, bool) {
-	for i := range registry {
-		if registry[i].Name == name {
-			return registry[i], true
-		}
+	i, ok := registered[name]
+	if !ok {
+		return TypeInfo{}, false
 	}
-	return TypeInfo{}, false
+	return registry[i], true
 }
+
+// registered is where in the registry a name stands: every message of the log is looked up.
+var registered = func() map[string]int {
+	at := make(map[string]int, len(registry))
+	for i, t := range registry {
+		at[t.Name] = i
+	}
+	return at
+}()
 
 // registry is never written after start.
 var registry = []TypeInfo{

@@ -232,9 +232,9 @@ func (d *database) countResults(c resultCount, n int) error {
 	case c.count == 0:
 		return d.exec(&resultCounts, opDelete, c.jobID, c.state)
 	case stored:
-		return d.write(&resultCounts, opUpdate, c.fields())
+		return d.exec(&resultCounts, opUpdate, c.fields()...)
 	default:
-		return d.write(&resultCounts, opInsert, c.fields())
+		return d.exec(&resultCounts, opInsert, c.fields()...)
 	}
 }
 

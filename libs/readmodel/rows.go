@@ -87,7 +87,7 @@ func (r *rows[R, P]) flush() error {
 func (e *entry[R]) write(to *insertion, fields []any) error {
 	switch {
 	case e.live && e.stored:
-		return to.db.write(to.rel, opUpdate, fields)
+		return to.db.exec(to.rel, opUpdate, fields...)
 	case e.live:
 		return to.add(fields)
 	case e.stored:

@@ -490,7 +490,7 @@ func (x *execTargets) write(inserted *insertion) error {
 			}
 			fields := t.row.fields()
 			fields[targets.key-1] = textList(pcs)
-			if err := inserted.db.write(&targets, op, fields); err != nil {
+			if err := inserted.db.exec(&targets, op, fields...); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,7 @@ package readmodel
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -59,7 +60,7 @@ func (w *Writer) open(ctx context.Context, retain events.Retain) (err error) {
 	if err != nil {
 		return err
 	}
-	w.db = &database{conn: conn, stmts: map[statement]*sql.Stmt{}, retain: retain}
+	w.db = &database{conn: conn, queries: map[statement]*sql.Stmt{}, changes: map[statement]driver.StmtExecContext{}, retain: retain}
 	var made int
 	if err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&made); err != nil {
 		return err
@@ -127,10 +128,7 @@ func (w *Writer) Close() error {
 	defer w.mu.Unlock()
 	var errs []error
 	if w.db != nil {
-		for _, s := range w.db.stmts {
-			errs = append(errs, s.Close())
-		}
-		errs = append(errs, w.db.conn.Close())
+		errs = append(errs, w.db.close())
 	}
 	if w.pool != nil {
 		errs = append(errs, w.pool.Close())
@@ -218,7 +216,7 @@ func (d *database) apply(b Batch) ([]Poison, error) {
 	if before == 0 {
 		op = opInsert
 	}
-	return poison, d.write(&checkpoints, op, at.fields())
+	return poison, d.exec(&checkpoints, op, at.fields()...)
 }
 
 // feeds opens the tables that the batch's stream feeds.
