@@ -173,13 +173,13 @@ func (d *database) close() error {
 	for _, s := range d.queries {
 		errs = append(errs, s.Close())
 	}
-	errs = append(errs, d.conn.Raw(func(any) error {
+	err := d.conn.Raw(func(any) error {
 		for _, s := range d.changes {
 			errs = append(errs, s.(driver.Stmt).Close())
 		}
 		return nil
-	}))
-	return errors.Join(append(errs, d.conn.Close())...)
+	})
+	return errors.Join(append(errs, err, d.conn.Close())...)
 }
 
 func (d *database) query(r *relation, op operation) (*sql.Stmt, error) {
