@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"kanade/libs/events"
 )
@@ -42,6 +43,21 @@ func OpenView(ctx context.Context, path string) (*View, error) {
 // Forgotten reports whether nothing is left in it that is to be forgotten at its moment. Only then it can be compared.
 func (v *View) Forgotten(ctx context.Context, retain events.Retain) (bool, error) {
 	return hasForgotten(ctx, v.tx, retain)
+}
+
+// Check looks at every page of the file, and for every row in every index. An error that IsCorrupt says what is damaged, which
+// comparing rows does not find where only an index is. It takes about ten seconds for a million runs.
+func (v *View) Check(ctx context.Context) error { return checkFile(ctx, v.tx) }
+
+func checkFile(ctx context.Context, q querier) error {
+	var found string
+	if err := scanOne(ctx, q, "PRAGMA integrity_check(1)", []any{&found}); err != nil {
+		return fmt.Errorf("check file: %w", err)
+	}
+	if found != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, strings.TrimSpace(found))
+	}
+	return nil
 }
 
 // Close ends the view.

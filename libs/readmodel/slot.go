@@ -205,7 +205,12 @@ func removeModel(path string) error {
 }
 
 // IsCorrupt reports whether an error says that the file is damaged, or no database: what only another file mends.
-func IsCorrupt(err error) bool { return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) }
+func IsCorrupt(err error) bool {
+	return errors.Is(err, errDamaged) || hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+}
+
+// errDamaged is what a check of a file has found.
+var errDamaged = errors.New("the file is damaged")
 
 // isDouble reports whether an error says that a row can't be inserted because there is one of its key.
 func isDouble(err error) bool {

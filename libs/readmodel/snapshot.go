@@ -60,12 +60,8 @@ func CheckSnapshot(ctx context.Context, file string) (at Checkpoint, err error) 
 		return fail(err)
 	}
 	defer func() { err = errors.Join(err, pool.Close()) }()
-	var found string
-	if err := pool.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+	if err := checkFile(ctx, pool); err != nil {
 		return fail(err)
-	}
-	if found != "ok" {
-		return fail(errors.New(found))
 	}
 	var served int
 	if err := pool.QueryRowContext(ctx, "PRAGMA user_version").Scan(&served); err != nil {

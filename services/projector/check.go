@@ -159,8 +159,12 @@ func (p *projector) examine(ctx context.Context, live *model, c check, r *events
 // live file's journal grows.
 const nearby = 10_000
 
-// compare replays the log up to some message, and holds what the live file is at that message against it.
+// compare looks at the whole of the live file, replays the log up to some message, and holds what the live file is at that
+// message against it.
 func (p *projector) compare(ctx context.Context, live, w *readmodel.Writer, r *events.ReadModelChecked) error {
+	if err := checkFile(ctx, live.Path()); err != nil {
+		return err
+	}
 	replay := p.feedOf(events.StreamLog, w, nil)
 	for until, last := uint64(0), uint64(0); ; until = last {
 		var err error
@@ -204,6 +208,15 @@ func (p *projector) compare(ctx context.Context, live, w *readmodel.Writer, r *e
 	r.Sequence = is.Sequence
 	r.Digests, err = should.Digest(ctx)
 	return err
+}
+
+// checkFile looks for damage that no row shows: an index is read by queries, and by no comparison of rows.
+func checkFile(ctx context.Context, path string) error {
+	v, err := readmodel.OpenView(ctx, path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(v.Check(ctx), v.Close())
 }
 
 // viewFrom looks at a file as soon as it has applied a message and has nothing left to forget.

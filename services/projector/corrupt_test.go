@@ -2,6 +2,9 @@ package projector
 
 import (
 	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -50,7 +53,8 @@ func damage(t *testing.T, path string, random *rand.Rand) string {
 }
 
 // TestProveCorruptFile spoils the file of a projector that is away, in every way: it is found out at the start, by the next
-// message, or by a check, and the file that is served in the end is that of one clean pass.
+// message, or by a check, and the file that is served in the end is sound and that of one clean pass. A check mends what is
+// damaged unasked, and names rows that differ; what it passes over is a page that nothing uses.
 func TestProveCorruptFile(t *testing.T) {
 	long(t)
 	rounds := 5
@@ -64,7 +68,7 @@ func TestProveCorruptFile(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	atOnce, byCheck := 0, 0
+	var atOnce, damaged, differing, unused int
 	for n := range rounds {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -74,7 +78,7 @@ func TestProveCorruptFile(t *testing.T) {
 					id := fmt.Sprint("e", i)
 					add(t, b, requested(id), events.ExecPlanned{ExecID: id, Waves: []events.PlannedWave{{Expected: []string{"a", "b", "c"}}}})
 				}
-				waitFor(t, read(t, dir), 300)
+				waitOnce(t, dir, 300)
 				stop()
 				before := filesOf(t, dir)
 				how := damage(t, before[0], random)
@@ -83,18 +87,28 @@ func TestProveCorruptFile(t *testing.T) {
 				last := add(t, b, events.ExecClosed{ExecID: fmt.Sprint("e", random.IntN(150)), Outcome: events.OutcomeFailed})
 				r := read(t, dir)
 				waitFor(t, r, last)
-				if files := filesOf(t, dir); files[0] == before[0] {
-					byCheck++
-				} else {
+				other := filesOf(t, dir)[0] != before[0]
+				found := ask(t, b, false, how, 1)[0]
+				switch {
+				case other:
 					atOnce++
+					require.Empty(t, found.Error, how)
+					require.Empty(t, found.Differing, how)
+				case found.Error != "":
+					damaged++
+					require.True(t, found.Rebuilt, "%s: %s", how, found.Error)
+				case len(found.Differing) > 0:
+					differing++
+					require.True(t, ask(t, b, true, how, 1)[0].Rebuilt, how)
+				default:
+					unused++
 				}
-				found := ask(t, b, true, how, 1)[0]
-				require.True(t, found.Rebuilt, "%s: %s", how, found.Error)
 				waitFor(t, r, add(t, b, requested("later")))
 				time.Sleep(2 * replacedAfter)
 				stop()
 				stop = func() {}
 				require.Len(t, filesOf(t, dir), 1)
+				require.NoError(t, checkFile(t.Context(), filesOf(t, dir)[0]), how)
 				clean := t.TempDir()
 				stop = start(t, b, clean)
 				end, err := b.LastSeq(t.Context(), events.StreamLog)
@@ -107,7 +121,64 @@ func TestProveCorruptFile(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("PROVED %s: %d files spoilt, %d built anew by themselves, %d by a check, seed %d", t.Name(), rounds, atOnce, byCheck, seed)
+	t.Logf("PROVED %s: %d files spoilt, %d found out by themselves, %d damaged and %d with other rows by a check, %d where nothing is, seed %d",
+		t.Name(), rounds, atOnce, damaged, differing, unused, seed)
+}
+
+// Damage that no row shows is found: an index without its entries makes lists shorter than counts say.
+func TestCheckFindsADamagedIndex(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		stop := start(t, b, dir)
+		waitOnce(t, dir, add(t, b, requested("e1"), requested("e2")))
+		stop()
+		before := filesOf(t, dir)[0]
+		emptyIndex(t, before, "executions_initiated")
+
+		stop = start(t, b, dir)
+		defer func() { stop() }()
+		r := read(t, dir)
+		waitFor(t, r, add(t, b, requested("e3")))
+		require.Equal(t, before, filesOf(t, dir)[0])
+		found := ask(t, b, false, "look", 1)[0]
+		require.Contains(t, found.Error, "index executions_initiated")
+		require.True(t, found.Rebuilt)
+		waitFor(t, r, add(t, b, requested("e4")))
+		time.Sleep(2 * replacedAfter)
+		require.NotEqual(t, before, filesOf(t, dir)[0])
+		listed, _, err := r.Executions(t.Context(), readmodel.ExecutionFilter{Page: readmodel.Page{Limit: readmodel.All}})
+		require.NoError(t, err)
+		require.Len(t, listed, 4)
+	})
+}
+
+// waitOnce waits with a reader that it closes: whoever closes a file last writes the journal into it.
+func waitOnce(t *testing.T, dir string, sequence uint64) {
+	t.Helper()
+	r, err := readmodel.OpenReader(dir)
+	require.NoError(t, err)
+	waitFor(t, r, sequence)
+	require.NoError(t, r.Close())
+}
+
+// emptyIndex takes everything out of an index of one page, in a file that nobody has open.
+func emptyIndex(t *testing.T, path, index string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	require.NoError(t, err)
+	var root, page int64
+	require.NoError(t, db.QueryRow("SELECT rootpage FROM sqlite_schema WHERE name = ?", index).Scan(&root))
+	require.NoError(t, db.QueryRow("PRAGMA page_size").Scan(&page))
+	require.NoError(t, db.Close())
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	leaf := make([]byte, 8) // the header of a b-tree page: its kind, and where its cells begin; there are none
+	_, err = f.ReadAt(leaf[:1], (root-1)*page)
+	require.NoError(t, err)
+	require.Equal(t, byte(10), leaf[0], "a leaf of an index")
+	binary.BigEndian.PutUint16(leaf[5:], uint16(page))
+	_, err = f.WriteAt(leaf, (root-1)*page)
+	require.NoError(t, errors.Join(err, f.Close()))
 }
 
 func digestOf(t *testing.T, path string) map[string]string {
