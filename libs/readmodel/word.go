@@ -96,6 +96,9 @@ func (w *Writer) WriteWords(ctx context.Context) (more bool, err error) {
 			return err
 		})
 	}
+	if isDouble(err) { // each run's words are written once, in one transaction with the note of it
+		err = fmt.Errorf("%w: %w", errDamaged, err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("write words of outputs: %w", err)
 	}

@@ -166,7 +166,13 @@ func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) 
 			select {
 			case b, more = <-batches:
 			default:
-				idle = f.forget(ctx) || f.writeWords(ctx)
+				idle, damaged = f.forget(ctx)
+				if !idle && damaged == nil {
+					idle, damaged = f.step(ctx, "make outputs searchable", f.writer.WriteWords)
+				}
+				if damaged != nil {
+					stop()
+				}
 				continue
 			}
 		} else {
@@ -175,32 +181,34 @@ func (f *feed) writeAll(ctx context.Context, stop func(), batches <-chan batch) 
 		if !more {
 			return damaged
 		}
-		if err := f.write(ctx, b); err != nil {
+		err := f.write(ctx, b)
+		if err == nil && f.stream == events.StreamLog {
+			_, err = f.forget(ctx)
+		}
+		if err != nil {
 			damaged = err
 			stop()
 		}
-		if idle = f.stream == events.StreamLog && damaged == nil; idle {
-			f.forget(ctx)
-		}
+		idle = f.stream == events.StreamLog && damaged == nil
 	}
 }
 
-// forget reports whether there is more to do. What the disk refuses is tried again after the next batch.
-func (f *feed) forget(ctx context.Context) bool {
-	more, err := f.writer.Forget(ctx)
-	if err != nil && ctx.Err() == nil {
-		f.logger.Warn("can't forget what is too old; trying again after the next messages", "error", err)
-	}
-	return more && err == nil
+// forget is a step of forgetting.
+func (f *feed) forget(ctx context.Context) (more bool, damaged error) {
+	return f.step(ctx, "forget what is too old", f.writer.Forget)
 }
 
-// writeWords reports whether there is more to do. What the disk refuses is tried again after the next batch.
-func (f *feed) writeWords(ctx context.Context) bool {
-	more, err := f.writer.WriteWords(ctx)
-	if err != nil && ctx.Err() == nil {
-		f.logger.Warn("can't make outputs searchable; trying again after the next messages", "error", err)
+// step does a part of what can wait, and reports whether there is more of it. What the disk refuses is tried again after the
+// next batch; the error is that of a file that is damaged.
+func (f *feed) step(ctx context.Context, what string, do func(context.Context) (bool, error)) (more bool, damaged error) {
+	more, err := do(ctx)
+	if readmodel.IsCorrupt(err) {
+		return false, err
 	}
-	return more && err == nil
+	if err != nil && ctx.Err() == nil {
+		f.logger.Warn("can't "+what+"; trying again after the next messages", "error", err)
+	}
+	return more && err == nil, nil
 }
 
 // batch is what waited, decoded.

@@ -131,20 +131,8 @@ func TestProjectWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
 		r := read(t, dir)
-		said := func(n int) uint64 {
-			at := time.Now().UTC()
-			run := events.Run{PCID: "pc-01", ExecID: "e1", RequestID: strconv.Itoa(n), ResultID: strconv.Itoa(n), JobID: "hello", Version: "1"}
-			return add(t, b, events.RunFinished{
-				Run: run, StartedAt: at, FinishedAt: at, State: events.StateSucceeded, Stdout: events.Output{Text: "nothing to do"},
-			})
-		}
-		searchable := func(last uint64) {
-			t.Helper()
-			require.Eventually(t, func() bool {
-				n, err := r.Searched(t.Context())
-				return err == nil && n == last
-			}, time.Minute, time.Millisecond)
-		}
+		said := func(n int) uint64 { return saidNothing(t, b, n) }
+		searchable := func(last uint64) { searchable(t, r, last) }
 		stop := start(t, b, dir)
 		searchable(said(1))
 		stop()
@@ -160,6 +148,46 @@ func TestProjectWords(t *testing.T) {
 		stop = start(t, b, dir)
 		defer func() { stop() }()
 		searchable(last)
+		words, err := readmodel.ParseWords("nothing")
+		require.NoError(t, err)
+		found, _, err := r.Results(t.Context(), readmodel.ResultFilter{Words: words, Page: readmodel.Page{Limit: 10}})
+		require.NoError(t, err)
+		require.Len(t, found, 2)
+	})
+}
+
+// saidNothing is the end of a run with an output, in the log.
+func saidNothing(t *testing.T, b *bus.Bus, n int) uint64 {
+	t.Helper()
+	at := time.Now().UTC()
+	run := events.Run{PCID: "pc-01", ExecID: "e1", RequestID: strconv.Itoa(n), ResultID: strconv.Itoa(n), JobID: "hello", Version: "1"}
+	return add(t, b, events.RunFinished{
+		Run: run, StartedAt: at, FinishedAt: at, State: events.StateSucceeded, Stdout: events.Output{Text: "nothing to do"},
+	})
+}
+
+func searchable(t *testing.T, r *readmodel.Reader, last uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		n, err := r.Searched(t.Context())
+		return err == nil && n == last
+	}, time.Minute, time.Millisecond)
+}
+
+// Damage that is met where outputs become searchable, not where facts are applied, is mended as any other.
+func TestDamagedWordsAreReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, dir := bustest.Connect(t, bustest.Broker(t)), t.TempDir()
+		r := read(t, dir)
+		stop := start(t, b, dir)
+		defer func() { stop() }()
+		searchable(t, r, saidNothing(t, b, 1))
+		before := filesOf(t, dir)
+		tamper(t, dir, "UPDATE result_words_data SET block = x'00'")
+		last := saidNothing(t, b, 2)
+		time.Sleep(time.Minute)
+		require.NotEqual(t, before, filesOf(t, dir))
+		searchable(t, r, last)
 		words, err := readmodel.ParseWords("nothing")
 		require.NoError(t, err)
 		found, _, err := r.Results(t.Context(), readmodel.ResultFilter{Words: words, Page: readmodel.Page{Limit: 10}})
