@@ -122,6 +122,8 @@ type SlotState struct {
 	At       time.Time
 	// Moved is when this Reader last saw it get further, by the clock of this host; when it first saw it, until then.
 	Moved time.Time
+	// Damaged is what a query has met in it: another copy is asked if there is one. Nil while it is sound.
+	Damaged error
 }
 
 // Slots lists the files of this version's schema, by path. Of a slot there may be two for a while: the one that is served, and
@@ -141,12 +143,14 @@ func (r *Reader) Slots(ctx context.Context) ([]SlotState, error) {
 			continue // it was replaced, and is about to go
 		}
 		found, err := queryRows(ctx, s, scanCheckpoint, checkpoints.all()+" WHERE stream = ?", events.StreamLog)
-		if err != nil {
+		if IsCorrupt(err) {
+			s.damaged = err
+		} else if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", path, err)
 		}
 		// What it replaces may be asked for a moment longer: for who looks on, that is the same.
 		asked := s.generation > 0 && r.current != nil && filepath.Dir(r.current.path) == filepath.Dir(path)
-		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: asked, Moved: s.moved}
+		state := SlotState{Slot: filepath.Base(filepath.Dir(path)), File: path, Served: s.generation > 0, Asked: asked, Moved: s.moved, Damaged: s.damaged}
 		if len(found) > 0 {
 			state.Sequence, state.At = found[0].Sequence, found[0].At
 		}
@@ -198,7 +202,8 @@ func (r *Reader) slot(ctx context.Context, again bool) (*slotFile, error) {
 }
 
 // look opens what is there, forgets what has gone, and moves to the slot that is furthest; to another one only if that
-// is further than the present one, and has all that was answered. Of a slot's files the one that was served last counts.
+// is further than the present one, or sound where that is damaged, and has all that was answered. Of a slot's files the one
+// that was served last counts.
 func (r *Reader) look(ctx context.Context) error {
 	r.looked = time.Now()
 	slots, err := slotsIn(r.dir)
@@ -237,17 +242,38 @@ func (r *Reader) look(ctx context.Context) error {
 	}
 	var best *slotFile
 	for _, s := range r.served {
-		if best == nil || s.sequence > best.sequence || s.sequence == best.sequence && s == r.current {
+		if best == nil || r.better(s, best) {
 			best = s
 		}
 	}
-	if r.current != nil && (best == nil || best.sequence < r.seen) {
+	if r.current != nil && (best == nil || best.sequence < r.seen && r.current.damaged == nil) {
 		return nil
 	}
 	if r.current = best; best != nil {
 		r.seen = min(r.seen, best.sequence)
 	}
 	return nil
+}
+
+// better reports whether one file is to be asked rather than another.
+func (r *Reader) better(a, b *slotFile) bool {
+	switch {
+	case (a.damaged == nil) != (b.damaged == nil):
+		return a.damaged == nil
+	case a.sequence != b.sequence:
+		return a.sequence > b.sequence
+	default:
+		return a == r.current
+	}
+}
+
+// damage notes what a query has met in a file.
+func (r *Reader) damage(ctx context.Context, s *slotFile, met error) {
+	if r.turn.Acquire(ctx, 1) != nil {
+		return
+	}
+	defer r.turn.Release(1)
+	s.damaged = met
 }
 
 func (r *Reader) drop(path string) error {
@@ -273,6 +299,9 @@ func ask[R any](ctx context.Context, r *Reader, scan func(func(...any) error) (R
 		}
 		if rows, err = queryRows(ctx, s, scan, query, args...); err == nil || ctx.Err() != nil {
 			break
+		}
+		if IsCorrupt(err) {
+			r.damage(ctx, s, err)
 		}
 	}
 	if err != nil {

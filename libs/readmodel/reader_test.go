@@ -2,6 +2,7 @@ package readmodel
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -66,6 +67,60 @@ func TestReaderFailsOver(t *testing.T) {
 	require.NotEqual(t, second.Path(), third.Path())
 	apply(t, third, log)
 	require.NoError(t, r.WaitFor(within(t, 5*time.Second), uint64(len(log))))
+}
+
+// A query that meets damage is answered by another copy, and so are those that follow; without another copy, those that do not
+// meet it are answered still.
+func TestReaderLeavesADamagedFile(t *testing.T) {
+	dir, log := t.TempDir(), lives(t, 4)
+	first, second := open(t, dir), open(t, dir)
+	apply(t, first, log)
+	apply(t, second, log[:len(log)-1])
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+	spoil(t, first.Path(), "results_started")
+
+	r := read(t, dir)
+	at, _, err := r.Applied(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, len(log), at, "the damaged one, which is further")
+	for range 2 {
+		found, _, err := r.Results(t.Context(), ResultFilter{Page: everything})
+		require.NoError(t, err)
+		require.NotEmpty(t, found)
+	}
+	slots, err := r.Slots(t.Context())
+	require.NoError(t, err)
+	require.Len(t, slots, 2)
+	require.ErrorContains(t, slots[0].Damaged, "malformed")
+	require.False(t, slots[0].Asked)
+	require.NoError(t, slots[1].Damaged)
+	require.True(t, slots[1].Asked)
+
+	require.NoError(t, os.RemoveAll(filepath.Dir(second.Path())))
+	require.Eventually(t, func() bool {
+		at, _, err := r.Applied(t.Context())
+		return err == nil && at == uint64(len(log))
+	}, 5*time.Second, 10*time.Millisecond)
+	_, _, err = r.Results(t.Context(), ResultFilter{Page: everything})
+	require.True(t, IsCorrupt(err))
+	_, _, err = r.Executions(t.Context(), ExecutionFilter{Page: everything})
+	require.NoError(t, err)
+}
+
+// spoil makes the root of an index of a file that nobody has open into no page at all.
+func spoil(t *testing.T, path, index string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", dsn(path, readerParams))
+	require.NoError(t, err)
+	var root, page int64
+	require.NoError(t, db.QueryRow("SELECT rootpage FROM sqlite_schema WHERE name = ?", index).Scan(&root))
+	require.NoError(t, db.QueryRow("PRAGMA page_size").Scan(&page))
+	require.NoError(t, db.Close())
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, page), (root-1)*page)
+	require.NoError(t, errors.Join(err, f.Close()))
 }
 
 // A file that is no whole model is not asked, whatever stands in it.

@@ -250,6 +250,8 @@ type slotFile struct {
 	generation int
 	// moved is when a look found it further than the one before.
 	moved time.Time
+	// damaged is what a query has met in it; nil while it is sound.
+	damaged error
 
 	// turn guards stmts.
 	turn *semaphore.Weighted
