@@ -73,6 +73,30 @@ type Wave struct {
 	Order []string `json:"order,omitempty"`
 }
 
+// wave is the one of a number; nil where the plan has no such wave. The log may hold any number, so that whoever takes one
+// from a fact asks here.
+func (x *Exec) wave(i int) *Wave {
+	if i < 0 || i >= len(x.Waves) {
+		return nil
+	}
+	return &x.Waves[i]
+}
+
+// upTo is how many endpoints are out once the part that ends at a place is; 0 is the whole wave. Parts follow one another.
+func (w *Wave) upTo(to int) int {
+	if to <= 0 {
+		return w.Size
+	}
+	return min(to, w.Size)
+}
+
+// within is what a part has in common with a wave of so many endpoints: 0 <= first <= end <= size, whatever numbers the log
+// holds.
+func within(size, from, to int) (first, end int) {
+	first = min(max(from, 0), size)
+	return first, max(first, min(to, size))
+}
+
 // Ended reports whether the outcome is decided.
 func (x *Exec) Ended() bool { return x.Outcome != "" }
 
@@ -110,10 +134,10 @@ func (x *Exec) set(pc string, t events.Target) {
 }
 
 func (x *Exec) count(t events.Target, n int) {
-	if !t.Expected || t.Wave >= len(x.Waves) {
+	w := x.wave(t.Wave)
+	if !t.Expected || w == nil {
 		return
 	}
-	w := &x.Waves[t.Wave]
 	if !t.State.Final() {
 		w.Open += n
 	} else if n > 0 && t.At.After(w.AnsweredAt) {
@@ -175,26 +199,24 @@ func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
 }
 
 func (x *Exec) released(p events.WaveReleased) {
-	if p.Wave < 0 || p.Wave >= len(x.Waves) {
+	w := x.wave(p.Wave)
+	if w == nil {
 		return
 	}
-	w := &x.Waves[p.Wave]
-	if w.Released = p.To; p.To == 0 {
-		w.Released = w.Size
-	}
+	w.Released = max(w.Released, w.upTo(p.To))
 	if p.ExpiresAt != nil {
 		x.ExpiresAt = *p.ExpiresAt
 	}
 }
 
+// dispatched marks whom the read model marks: a part that does not fit its wave is what it has in common with it, and a
+// wave that does not go out in parts has none.
 func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
-	if p.Wave < 0 || p.Wave >= len(x.Waves) {
+	w := x.wave(p.Wave)
+	if w == nil {
 		return
 	}
-	w := &x.Waves[p.Wave]
-	if w.Dispatched = p.To; p.To == 0 {
-		w.Dispatched = w.Size
-	}
+	w.Dispatched = max(w.Dispatched, w.upTo(p.To))
 	w.Released = max(w.Released, w.Dispatched)
 	w.OutAt = at
 	send := func(pc string) {
@@ -202,16 +224,17 @@ func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
 			x.set(pc, next)
 		}
 	}
-	if p.To > 0 && p.To <= len(w.Order) {
-		for _, pc := range w.Order[p.From:p.To] {
-			send(pc)
+	if p.From == 0 && p.To == 0 {
+		for pc, t := range x.Targets {
+			if t.Wave == p.Wave {
+				send(pc)
+			}
 		}
 		return
 	}
-	for pc, t := range x.Targets {
-		if t.Wave == p.Wave {
-			send(pc)
-		}
+	first, end := within(len(w.Order), p.From, p.To)
+	for _, pc := range w.Order[first:end] {
+		send(pc)
 	}
 }
 

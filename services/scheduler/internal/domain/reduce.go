@@ -98,16 +98,20 @@ func (r *Recount) planned(p events.ExecPlanned, seq uint64, at time.Time) {
 	}
 }
 
+// dispatched marks whom Exec.dispatched marks.
 func (r *Recount) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
 	if r.plan == nil || p.Wave < 0 || p.Wave >= len(r.plan.Waves) {
 		return
 	}
 	w := r.plan.Waves[p.Wave]
-	from, to := max(p.From, 0), min(p.To, w.Size())
-	if p.From == 0 && p.To == 0 {
-		to = w.Size()
+	first, end := 0, w.Size()
+	if p.From != 0 || p.To != 0 {
+		if r.plan.MaxParallel == nil {
+			return
+		}
+		first, end = within(w.Size(), p.From, p.To)
 	}
-	for place := from; place < to; place++ {
+	for place := first; place < end; place++ {
 		pc := w.At(place)
 		if next, changed := r.targets[pc].Send(seq, at); changed {
 			r.set(pc, next)

@@ -83,15 +83,11 @@ func TestRecountIsTheFold(t *testing.T) {
 		}
 		add(planned)
 		for range rapid.IntRange(0, 40).Draw(t, "facts") {
-			wave := rapid.IntRange(0, 1).Draw(t, "wave")
 			switch rapid.IntRange(0, 9).Draw(t, "kind") {
 			case 0:
-				add(events.WaveDispatched{ExecID: "x", Wave: wave})
+				add(events.WaveDispatched{ExecID: "x", Wave: rapid.IntRange(0, 1).Draw(t, "wave")})
 			case 1:
-				if planned.MaxParallel != nil {
-					from := rapid.IntRange(0, planned.Waves[wave].Size()-1).Draw(t, "from")
-					add(events.WaveDispatched{ExecID: "x", Wave: wave, From: from, To: from + 1})
-				}
+				add(waveFact(t, "x"))
 			case 2:
 				add(rapid.SampledFrom([]events.Payload{events.ExecKilled{ExecID: "x"}, events.ExecCancelled{ExecID: "x"}, events.ExecHalted{ExecID: "x"}}).Draw(t, "stop"))
 			default:

@@ -356,8 +356,8 @@ func (s *State) exec(p events.Payload, id string, seq uint64, at time.Time) erro
 	case events.WaveDispatched:
 		x.dispatched(p, seq, at)
 	case events.WaveAdvanced:
-		if p.Wave >= 0 && p.Wave < len(x.Waves) {
-			x.Waves[p.Wave].Advanced = true
+		if w := x.wave(p.Wave); w != nil {
+			w.Advanced = true
 		}
 	case events.ExecPaused:
 		x.Paused = true

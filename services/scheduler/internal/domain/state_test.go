@@ -2,6 +2,7 @@ package domain_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -31,6 +32,20 @@ func runFact(t *rapid.T, execs, pcs []string) events.Payload {
 		return events.RunSkipped{Run: r, Code: 125, Reason: events.SkipReasonDeadline}
 	default:
 		return events.RunFinished{Run: r, State: rapid.SampledFrom(runStates).Draw(t, "state")}
+	}
+}
+
+// waveFact says something of a wave, in numbers that fit no plan as often as not: the log may hold any.
+func waveFact(t *rapid.T, exec string) events.Payload {
+	number := rapid.SampledFrom([]int{0, 0, 1, 1, 2, 3, 4, -1, math.MinInt, math.MaxInt})
+	wave, from, to := number.Draw(t, "wave"), number.Draw(t, "from"), number.Draw(t, "to")
+	switch rapid.IntRange(0, 4).Draw(t, "wave is") {
+	case 0:
+		return events.WaveAdvanced{ExecID: exec, Wave: wave}
+	case 1:
+		return events.WaveReleased{ExecID: exec, Wave: wave, From: from, To: to}
+	default:
+		return events.WaveDispatched{ExecID: exec, Wave: wave, From: from, To: to}
 	}
 }
 
@@ -156,7 +171,7 @@ func TestStateSurvivesSaving(t *testing.T) {
 			case 1:
 				p = events.ExecPlanned{ExecID: exec, Waves: []events.PlannedWave{{Expected: pcs[:1], Waiting: pcs[1:2]}}, Skipped: []events.SkippedPC{{PCID: pcs[2]}}}
 			case 2:
-				p = events.WaveDispatched{ExecID: exec}
+				p = waveFact(t, exec)
 			case 3:
 				p = events.ExecClosed{ExecID: exec, Outcome: events.OutcomePartial}
 			case 4:

@@ -70,7 +70,7 @@ func Advance(x *Exec, now time.Time) Next {
 			if free == 0 {
 				continue
 			}
-			r.From, r.To = w.Released, min(upTo, w.Released+free)
+			r.From, r.To = w.Released, w.Released+min(free, upTo-w.Released)
 			free -= r.To - r.From
 		}
 		n.Releases = append(n.Releases, r)

@@ -2,6 +2,7 @@ package domain_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func answer(pc string, state events.TargetState) events.RunFinished {
 
 func TestAdvance(t *testing.T) {
 	l := func(ids ...string) []string { return ids }
-	one, two := 1, 2
+	one, two, most := 1, 2, math.MaxInt
 	out := func(wave int) []events.Payload {
 		return []events.Payload{events.WaveReleased{ExecID: "x", Wave: wave}, events.WaveDispatched{ExecID: "x", Wave: wave}}
 	}
@@ -86,6 +87,7 @@ func TestAdvance(t *testing.T) {
 		"two places":                        {waves: [][]string{l("a", "b", "c")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &two }, want: "0[0,2)"},
 		"places over two waves":             {waves: [][]string{l("a"), l("b", "c")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &two }, want: "0[0,1) 1[0,1)"},
 		"the last place":                    {waves: [][]string{l("a", "b")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &one }, facts: []events.Payload{events.WaveReleased{ExecID: "x", To: 1}, events.WaveDispatched{ExecID: "x", To: 1}, answer("a", events.StateSucceeded)}, want: "0[1,2)"},
+		"as many places as can be":          {waves: [][]string{l("a", "b")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &most }, facts: []events.Payload{events.WaveReleased{ExecID: "x", To: 1}, events.WaveDispatched{ExecID: "x", To: 1}, answer("a", events.StateSucceeded)}, want: "0[1,2)"},
 		"a failure keeps its place":         {waves: [][]string{l("a", "b", "c")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &two }, facts: []events.Payload{events.WaveReleased{ExecID: "x", To: 1}, events.WaveDispatched{ExecID: "x", To: 1}, answer("a", events.StateFailed)}, want: "0[1,2)"},
 		"no place is left":                  {waves: [][]string{l("a", "b")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &one }, facts: []events.Payload{events.WaveReleased{ExecID: "x", To: 1}, events.WaveDispatched{ExecID: "x", To: 1}, answer("a", events.StateFailed)}, want: "halt"},
 		"who is away waits for its place":   {waves: [][]string{l("a", "w")}, change: func(p *events.ExecPlanned) { p.MaxParallel = &two }, want: "0[0,1)"},
@@ -177,6 +179,104 @@ func TestBudgetHolds(t *testing.T) {
 			for _, pc := range ids {
 				require.True(t, had[pc], pc)
 			}
+		}
+	})
+}
+
+// A part that does not fit its wave is what it has in common with it, one of a wave that the plan does not have, or of one
+// that does not go out in parts, is nobody: so the read model counts, and a recount.
+func TestWaveDispatchedWithABadPart(t *testing.T) {
+	l := func(ids ...string) []string { return ids }
+	for name, c := range map[string]struct {
+		whole          bool // the plan makes no parts
+		wave, from, to int
+		sent           []string
+		out            int // of wave 0
+	}{
+		"fits":                         {from: 1, to: 2, sent: l("b"), out: 2},
+		"the whole":                    {sent: l("a", "b", "c"), out: 3},
+		"ends before it begins":        {from: 2, to: 1, out: 1},
+		"empty":                        {from: 1, to: 1, out: 1},
+		"ends beyond the wave":         {from: 1, to: 4, sent: l("b", "c"), out: 3},
+		"begins beyond the wave":       {from: 4, to: 5, out: 3},
+		"begins before the wave":       {from: -1, to: 2, sent: l("a", "b"), out: 2},
+		"ends before the wave":         {from: -2, to: -1, out: 3},
+		"begins, and has no end":       {from: 2, out: 3},
+		"as far apart as can be":       {from: math.MinInt, to: math.MaxInt, sent: l("a", "b", "c"), out: 3},
+		"the other way round":          {from: math.MaxInt, to: math.MinInt, out: 3},
+		"of a wave that is not there":  {wave: 2, to: 1},
+		"of the last possible wave":    {wave: math.MaxInt, to: 1},
+		"of a wave before the first":   {wave: -1, to: 1},
+		"all of a wave before that":    {wave: math.MinInt},
+		"where there are no parts":     {whole: true, from: 1, to: 2, out: 2},
+		"the whole, without parts":     {whole: true, sent: l("a", "b", "c"), out: 3},
+		"a bad one, without parts":     {whole: true, from: 2, to: 1, out: 1},
+		"no such wave, without parts":  {whole: true, wave: 2},
+		"beyond a wave, without parts": {whole: true, from: 1, to: 4, out: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, r, three := newHistory(t), &domain.Recount{}, 3
+			p := rollout(h, func(p *events.ExecPlanned) {
+				if !c.whole {
+					p.MaxParallel = &three
+				}
+			}, l("a", "b", "c"), l("d"))
+			r.Apply(p, h.seq, h.now)
+			fact := events.WaveDispatched{ExecID: "x", Wave: c.wave, From: c.from, To: c.to}
+			h.add(fact)
+			r.Apply(fact, h.seq, h.now)
+			x := h.state.Execs["x"]
+			var sent []string
+			for _, pc := range l("a", "b", "c", "d") {
+				if x.Targets[pc].State == events.StateSent {
+					sent = append(sent, pc)
+				}
+			}
+			require.Equal(t, c.sent, sent)
+			require.Equal(t, []int{c.out, c.out}, []int{x.Waves[0].Released, x.Waves[0].Dispatched})
+			require.Zero(t, x.Waves[1].Dispatched)
+			require.Equal(t, clean(x.Totals), clean(r.Totals()))
+			h.reload()
+			domain.Advance(h.state.Execs["x"], h.now)
+		})
+	}
+}
+
+// Whatever numbers the facts of waves and the plan's budgets hold: what goes out next is in the plan, and a part goes out
+// behind what is out.
+func TestWavesOfAnyNumbers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := newHistory(t)
+		budget := rapid.SampledFrom([]*int{nil, new(-1), new(0), new(1), new(2), new(3), new(math.MinInt), new(math.MaxInt)})
+		p := rollout(h, func(p *events.ExecPlanned) {
+			p.MaxParallel, p.MaxFailures = budget.Draw(t, "parallel"), budget.Draw(t, "failures")
+			p.Waves[1].After = rapid.Bool().Draw(t, "after")
+			p.Waves[1].Pause = rapid.Bool().Draw(t, "pause")
+		}, []string{"a", "b", "w"}, []string{"c", "d"})
+		for range rapid.IntRange(0, 20).Draw(t, "facts") {
+			out := []int{h.state.Execs["x"].Waves[0].Released, h.state.Execs["x"].Waves[1].Released}
+			if rapid.Bool().Draw(t, "of a wave") {
+				h.add(waveFact(t, "x"))
+			} else {
+				h.add(runFact(t, []string{"x"}, []string{"a", "b", "w", "c", "d"}))
+			}
+			x := h.state.Execs["x"]
+			for i, w := range x.Waves {
+				require.LessOrEqual(t, out[i], w.Released)
+				require.LessOrEqual(t, w.Dispatched, w.Released)
+				require.LessOrEqual(t, w.Released, w.Size)
+			}
+			for _, r := range domain.Advance(x, h.now.Add(time.Hour)).Releases {
+				_, fits := fanout.Part(p, events.WaveReleased{Wave: r.Wave, From: r.From, To: r.To})
+				require.True(t, fits, r)
+				if p.MaxParallel != nil {
+					require.Equal(t, x.Waves[r.Wave].Released, r.From)
+					require.Less(t, r.From, r.To)
+				}
+				x.Late(r.Wave, h.now, retain.History)
+			}
+			domain.Close(x)
+			domain.Expire(x, h.now)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // savedName is the object of the fold; its form is part of the name, so that another version's is not read.
-const savedName = "fold-v5"
+const savedName = "fold-v6"
 
 // readTimeout bounds the reading of the saved fold.
 const readTimeout = 30 * time.Second
