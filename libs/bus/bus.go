@@ -178,6 +178,9 @@ func (b *Bus) JetStream() jetstream.JetStream { return b.js }
 // Connected says whether the broker can be asked, for readiness checks.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// Reconnects is how often the connection was made anew.
+func (b *Bus) Reconnects() uint64 { return b.nc.Stats().Reconnects }
+
 // ConnectedAt is when the connection began, by this machine's clock; while there is none, the last one.
 func (b *Bus) ConnectedAt() time.Time {
 	b.mu.Lock()

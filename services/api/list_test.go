@@ -129,5 +129,11 @@ func TestSearchAndExport(t *testing.T) {
 	require.Equal(t, string(list[0])+"\n", s.read("/api/results?format=ndjson&limit=1").text())
 	require.Empty(t, s.read("/api/results?format=ndjson&pc_id=nobody").text())
 	require.Len(t, strings.Split(s.read("/api/results?format=csv&pc_id=nobody").text(), "\n"), 2, "the head")
+	for _, other := range []string{"/api/executions", "/api/audit", "/api/jobs", "/api/agents"} {
+		a := s.read(other + "?format=csv")
+		require.Equal(t, http.StatusBadRequest, a.status, "%s: %s", other, a.text())
+		require.Contains(t, a.text(), `format: expected one of json, got "csv"`)
+		require.Equal(t, http.StatusOK, s.read(other+"?format=json").status)
+	}
 	require.Equal(t, http.StatusBadRequest, s.read("/api/results?format=xml").status)
 }

@@ -36,8 +36,13 @@ func writeBytes(w http.ResponseWriter, contentType string, body []byte) error {
 	return nil
 }
 
-// writeList answers a page of a list. What follows it is behind a link (RFC 8288): the array stays what it always was.
+// writeList answers a page of a list. What follows it is behind a link (RFC 8288): the array stays what it always was. Who asks
+// for another format of it is told that there is none, not given this one.
 func writeList(w http.ResponseWriter, r *http.Request, rows any, next string) error {
+	q := queryOf(r)
+	if q.word("format", string(formJSON)); q.err != nil {
+		return q.err
+	}
 	if next != "" {
 		w.Header().Set("Link", nextLink(r, next))
 	}

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"kanade/libs/readmodel"
@@ -76,6 +77,11 @@ func (s *server) readiness(ctx context.Context) (state readiness) {
 		model.Error = err.Error()
 	}
 	if last == nil {
+		return state
+	}
+	var other *otherLog
+	if errors.As(s.checkLog(ctx), &other) {
+		model.Error = other.Error()
 		return state
 	}
 	if model.Present && *last > applied {

@@ -33,6 +33,7 @@ func failureOf(err error) *failure {
 	var refused *domain.Refusal
 	var tooLarge *http.MaxBytesError
 	var unstorable *journal.TooLarge
+	var other *otherLog
 	switch {
 	case errors.As(err, &f):
 		return f
@@ -42,6 +43,8 @@ func failureOf(err error) *failure {
 		return fail(http.StatusRequestEntityTooLarge, "the body is larger than the limit of "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
 	case errors.As(err, &unstorable):
 		return fail(http.StatusRequestEntityTooLarge, "nothing was written: "+unstorable.Error())
+	case errors.As(err, &other):
+		return fail(http.StatusServiceUnavailable, other.Error())
 	case errors.Is(err, bus.ErrLogFull):
 		return fail(http.StatusServiceUnavailable,
 			"the log is full and takes no new facts; nothing was written. Give the stream LOG room (its byte limit), then repeat the request")

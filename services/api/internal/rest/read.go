@@ -16,7 +16,8 @@ const minSequenceWait = 5 * time.Second
 type reader func(s *server, w http.ResponseWriter, r *http.Request, route string) error
 
 // reading makes a handler one that answers from the read model: it waits for what the client wants to see and says how
-// far the read model is. The position is read before the handler asks, so that the answer is at least that fresh.
+// far the read model is. The position is read before the handler asks, so that the answer is at least that fresh. A read model
+// of another log answers nothing.
 func (s *server) reading(h reader) handler {
 	return func(w http.ResponseWriter, r *http.Request, route string) error {
 		if text, given := asOf(r); given {
@@ -24,6 +25,9 @@ func (s *server) reading(h reader) handler {
 		}
 		seq, err := minSequence(r)
 		if err != nil {
+			return err
+		}
+		if err := s.checkLog(r.Context()); err != nil {
 			return err
 		}
 		if seq > 0 {

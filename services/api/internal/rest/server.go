@@ -39,6 +39,7 @@ type Config struct {
 type server struct {
 	Config
 	journal *journal.Journal
+	log     *sameLog
 	// then is the past moment that Reader is of; none for the present one.
 	then moment
 }
@@ -52,7 +53,7 @@ type methods map[string]handler
 
 // Handler is the whole HTTP of the API.
 func Handler(c Config) (http.Handler, error) {
-	s := &server{Config: c, journal: journal.New(c.Bus)}
+	s := &server{Config: c, journal: journal.New(c.Bus), log: &sameLog{}}
 	m, err := newMeter(c.Metrics)
 	if err != nil {
 		return nil, err

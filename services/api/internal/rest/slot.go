@@ -29,6 +29,8 @@ type slotState struct {
 	// not seen it get further. Where there is no lag they only say that nothing happens; beside a lag, that nobody feeds it.
 	AgeSecs   *float64 `json:"age_secs"`
 	StillSecs float64  `json:"still_secs"`
+	// Damaged is what a query has met in it: another copy is asked if there is one.
+	Damaged string `json:"damaged,omitempty"`
 }
 
 // slotStates are those of all copies; last is the log's end, nil while it is unknown.
@@ -46,6 +48,9 @@ func (s *server) slotStates(ctx context.Context, last *uint64) ([]slotState, err
 		}
 		if last != nil {
 			state.Lag = new(*last - min(*last, x.Sequence))
+		}
+		if x.Damaged != nil {
+			state.Damaged = x.Damaged.Error()
 		}
 		if !x.At.IsZero() {
 			state.AgeSecs = new(seconds(max(0, now.Sub(x.At))))
@@ -70,8 +75,8 @@ func (s *server) logEnd(ctx context.Context) (*uint64, error) {
 
 // slotMetrics shows the copies at every scrape: they come and go with projectors.
 type slotMetrics struct {
-	server                   *server
-	applied, lag, age, still *prometheus.Desc
+	server                            *server
+	applied, lag, age, still, damaged *prometheus.Desc
 }
 
 func newSlotMetrics(s *server) *slotMetrics {
@@ -84,12 +89,13 @@ func newSlotMetrics(s *server) *slotMetrics {
 		lag:     desc("kanade_read_model_lag_messages", "Sequence numbers that the log is ahead of the copy."),
 		age:     desc("kanade_read_model_age_seconds", "How long ago what the copy shows last was stored."),
 		still:   desc("kanade_read_model_still_seconds", "How long the API has not seen the copy get further."),
+		damaged: desc("kanade_read_model_damaged", "1 where a query of the API has met damage in the copy."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *slotMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.applied, m.lag, m.age, m.still} {
+	for _, d := range []*prometheus.Desc{m.applied, m.lag, m.age, m.still, m.damaged} {
 		to <- d
 	}
 }
@@ -117,14 +123,19 @@ func (m *slotMetrics) Collect(to chan<- prometheus.Metric) {
 			continue
 		}
 		shown[key] = true
-		lag, age := math.NaN(), math.NaN()
+		lag, age, damaged := math.NaN(), math.NaN(), 0.0
 		if x.Lag != nil {
 			lag = float64(*x.Lag)
 		}
 		if x.AgeSecs != nil {
 			age = *x.AgeSecs
 		}
-		for d, v := range map[*prometheus.Desc]float64{m.applied: float64(x.AppliedSequence), m.lag: lag, m.age: age, m.still: x.StillSecs} {
+		if x.Damaged != "" {
+			damaged = 1
+		}
+		for d, v := range map[*prometheus.Desc]float64{
+			m.applied: float64(x.AppliedSequence), m.lag: lag, m.age: age, m.still: x.StillSecs, m.damaged: damaged,
+		} {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, x.Slot, strconv.FormatBool(x.Served))
 		}
 	}
