@@ -125,13 +125,13 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
-// regex is a regular expression; nil when empty.
+// regex is a regular expression, see compileRegexp; nil when empty.
 func (q *query) regex(name string) *regexp.Regexp {
 	v := q.text(name)
 	if v == "" {
 		return nil
 	}
-	re, err := regexp.Compile(v)
+	re, err := compileRegexp(v)
 	if err != nil {
 		q.refuse(name, "not a regular expression: %v", err)
 	}
