@@ -3,6 +3,7 @@ package projector
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ const diskChild = "KANADE_TEST_DISK_CHILD"
 // stays, and /readyz, metrics and log say so. When there is room again it goes on, in the same process or in the next one,
 // and the rows are those of a clean pass. The disk is a file system in memory whose size is set, so that SQLite hears from
 // the system that it is full. It is mounted by a child in namespaces of its own, which takes no privileges and leaves
-// nothing behind. KANADE_PROVE=full fills four of them 50 times each, long enough for the journal to be full grown and the disk
-// to be filled by the database; KANADE_SEED repeats a run.
+// nothing behind. What finds no room is the journal. KANADE_PROVE=full fills four disks 50 times each, the last ten times with
+// a journal that is full grown, and then it is most often the database; KANADE_SEED repeats a run.
 func TestProveDiskFull(t *testing.T) {
 	long(t)
 	if os.Getenv(diskChild) != "" {
@@ -74,28 +75,29 @@ func TestProveDiskFull(t *testing.T) {
 }
 
 func proveDiskFull(t *testing.T) {
-	disks, times := 1, 8
+	disks, times, grown := 1, 8, 0
 	if os.Getenv("KANADE_PROVE") == "full" {
-		disks, times = 4, 50
+		disks, times, grown = 4, 50, 10
 	}
 	seed, err := strconv.ParseUint(os.Getenv("KANADE_SEED"), 10, 64)
 	require.NoError(t, err)
 	var all filled
 	for n := range disks {
-		synctest.Test(t, func(t *testing.T) { all.fill(t, times, rand.New(rand.NewPCG(seed, uint64(n)))) })
+		synctest.Test(t, func(t *testing.T) { all.fill(t, times, grown, rand.New(rand.NewPCG(seed, uint64(n)))) })
 	}
-	t.Logf("PROVED TestProveDiskFull: %d disks, %d times full, %d restarts after it, %d messages, %d poison, seed %d",
-		disks, all.times, all.restarts, all.messages, all.poison, seed)
+	require.True(t, grown == 0 || all.byDatabase > 0, "no disk was filled by the database")
+	t.Logf("PROVED TestProveDiskFull: %d disks, %d times full, %d of them by the database, %d restarts after it, %d messages, %d poison, seed %d",
+		disks, all.times, all.byDatabase, all.restarts, all.messages, all.poison, seed)
 }
 
 // filled counts what has been done.
 type filled struct {
-	times, restarts  int
-	messages, poison uint64
+	times, byDatabase, restarts int
+	messages, poison            uint64
 }
 
-// fill fills a disk so many times while a projector writes to it.
-func (f *filled) fill(t *testing.T, times int, random *rand.Rand) {
+// fill fills a disk so many times while a projector writes to it, the last ones with a journal that is full grown.
+func (f *filled) fill(t *testing.T, times, grown int, random *rand.Rand) {
 	disk := newDisk(t)
 	b := bustest.Connect(t, bustest.Broker(t))
 	clean := newCleanPass(t, b)
@@ -108,9 +110,30 @@ func (f *filled) fill(t *testing.T, times int, random *rand.Rand) {
 		return status == http.StatusOK
 	}, time.Minute, time.Millisecond)
 	r := read(t, model)
-	for range times {
-		disk.fill(random.Int64N(1 << 20))
-		at := p.untilStalled(log)
+	file := openModelFile(t, model)
+	synctest.Wait()
+	for n := range times {
+		// Either way the journal can't be emptied once the disk is full: it is too short for that to be tried, or the database
+		// has no room for what it holds. Twice the room, because pages that come and go in one transaction are never written.
+		ofDatabase := n >= times-grown
+		if !ofDatabase {
+			file.emptyJournal()
+		} else {
+			for file.journal() < fullGrown || file.missing() < 2*maxRoom {
+				log.append(100)
+				waitFor(t, r, log.last)
+				synctest.Wait()
+			}
+		}
+		room, size := random.Int64N(maxRoom), file.size()
+		disk.fill(room)
+		at := p.untilStalled(log, file.journal()+room)
+		if ofDatabase {
+			require.Positive(t, file.missing(), "no checkpoint has emptied the journal")
+		}
+		if file.size() > size {
+			f.byDatabase++
+		}
 		applied, _, err := r.Applied(t.Context())
 		require.NoError(t, err, "reads go on")
 		require.Equal(t, at, applied)
@@ -153,7 +176,11 @@ type disk struct {
 	dir string
 }
 
-const diskRoom = 1 << 30
+const (
+	diskRoom = 1 << 30
+	// maxRoom is more than is ever left on a disk that was filled.
+	maxRoom = 1 << 20
+)
 
 func newDisk(t *testing.T) *disk {
 	d := &disk{t, t.TempDir()}
@@ -182,6 +209,57 @@ func (d *disk) fill(room int64) {
 func (d *disk) free() {
 	d.t.Helper()
 	require.NoError(d.t, d.resize(diskRoom))
+}
+
+// modelFile is the file that a projector writes, looked at from beside it. It is asked only while the projector writes nothing.
+type modelFile struct {
+	t    *testing.T
+	path string
+	db   *sql.DB
+}
+
+const (
+	pageSize = 4 << 10
+	// fullGrown is how long the journal is when its pages go into the database, which it does at 10000 of them. From then on
+	// it is written over from its beginning, and takes nothing from the disk until that fails.
+	fullGrown = 10000 * (24 + pageSize)
+)
+
+func openModelFile(t *testing.T, dir string) *modelFile {
+	found, err := filepath.Glob(filepath.Join(dir, "slot-*", "model-*.db"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	db, err := sql.Open("sqlite", "file:"+found[0]+"?mode=rw&_pragma=busy_timeout(5000)")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return &modelFile{t, found[0], db}
+}
+
+func (m *modelFile) size() int64    { return m.sizeOf(m.path) }
+func (m *modelFile) journal() int64 { return m.sizeOf(m.path + "-wal") }
+
+func (m *modelFile) sizeOf(path string) int64 {
+	m.t.Helper()
+	info, err := os.Stat(path) // SQLite's locks are lost when somebody else in the process opens the file and closes it
+	require.NoError(m.t, err)
+	return info.Size()
+}
+
+// missing is how much longer the database is to become, by what the journal has for it.
+func (m *modelFile) missing() int64 {
+	m.t.Helper()
+	var pages int64
+	require.NoError(m.t, m.db.QueryRowContext(m.t.Context(), "PRAGMA page_count").Scan(&pages))
+	return pages*pageSize - m.size()
+}
+
+// emptyJournal brings everything into the database.
+func (m *modelFile) emptyJournal() {
+	m.t.Helper()
+	var busy, pages, done int
+	require.NoError(m.t, m.db.QueryRowContext(m.t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done))
+	require.Zero(m.t, busy)
+	require.Zero(m.t, m.journal())
 }
 
 // watched is a running projector and what it says of itself.
@@ -244,10 +322,11 @@ func (w *watched) gauge(name string) float64 {
 	return 0
 }
 
-// untilStalled appends to the log until the projector can't follow, and gives its position.
-func (w *watched) untilStalled(log *diskLog) uint64 {
+// untilStalled appends to the log until the projector can't follow, and gives its position. A journal that can't be emptied
+// holds every text it was given, so that it is full at the latest when they are more bytes than there is room for it.
+func (w *watched) untilStalled(log *diskLog, journal int64) uint64 {
 	w.t.Helper()
-	for range 200 {
+	for most := log.text + journal; log.text <= most; {
 		log.append(100)
 		time.Sleep(time.Second)
 		if state, status := w.ready(); status != http.StatusOK && state.Error != "" {
@@ -265,6 +344,7 @@ type diskLog struct {
 	bus          *bus.Bus
 	random       *rand.Rand
 	n            int
+	text         int64 // bytes of all outputs that can be read
 	last, poison uint64
 }
 
@@ -277,6 +357,7 @@ func (l *diskLog) append(n int) {
 		pc := fmt.Sprintf("pc-%02d", step/2)
 		run := events.Run{PCID: pc, ExecID: exec, RequestID: exec + pc, ResultID: exec + pc, JobID: "hello", Version: "1"}
 		var p events.Payload
+		var text string
 		switch {
 		case step == 0:
 			p = requested(exec)
@@ -289,7 +370,7 @@ func (l *diskLog) append(n int) {
 		case step%2 == 0:
 			p = events.RunStarted{Run: run, StartedAt: time.Now().UTC()}
 		default:
-			text := strings.Repeat("x", l.random.IntN(4<<10))
+			text = strings.Repeat("x", l.random.IntN(4<<10))
 			p = events.RunFinished{
 				Run: run, FinishedAt: time.Now().UTC(), State: events.StateSucceeded, Stdout: events.Output{Text: text, Bytes: int64(len(text))},
 			}
@@ -301,8 +382,10 @@ func (l *diskLog) append(n int) {
 		messages[i] = &nats.Msg{Subject: e.NATSSubject(), Header: nats.Header(h), Data: body}
 		if l.random.IntN(200) == 0 {
 			l.poison++
+			text = ""
 			messages[i] = &nats.Msg{Subject: "results.x", Data: []byte("poison")}
 		}
+		l.text += int64(len(text))
 	}
 	require.NoError(l.t, l.bus.PublishAll(l.t.Context(), messages, 0))
 	var err error
