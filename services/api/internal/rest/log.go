@@ -15,7 +15,8 @@ import (
 	"kanade/services/api/internal/journal"
 )
 
-// checkLogEvery is how long it is believed that the log is the same one while the connection lasts.
+// checkLogEvery is how long it is believed that the log is the same one while the connection lasts: somebody may remove the
+// stream of a broker that runs.
 const checkLogEvery = 10 * time.Second
 
 // sameLog is when the read model was last known to be of the log that is there. A broker that was emptied, or restored from a
@@ -24,7 +25,7 @@ type sameLog struct {
 	asking singleflight.Group
 	mu     sync.Mutex
 	at     time.Time
-	// reconnects is that of the connection: only a broker that was away, or a stream that somebody removed, comes back as another one.
+	// reconnects is the number of the connection: a broker that was away may come back with another log.
 	reconnects uint64
 }
 
