@@ -98,34 +98,6 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) (page []Result, ne
 	return page, "", nil
 }
 
-// EachResult hands every run of the filter to fn in the order of the list, in bounded memory, until the end or fn's error.
-// The page's limit bounds all of them together. What a run says is as of the moment when it is handed out.
-func (r *Reader) EachResult(ctx context.Context, f ResultFilter, fn func(*Result) error) error {
-	for left := f.Limit; left != 0; {
-		f.Limit = resultStep
-		if left > 0 {
-			f.Limit = min(resultStep, left)
-		}
-		page, next, err := r.Results(ctx, f)
-		if err != nil {
-			return err
-		}
-		for i := range page {
-			if err := fn(&page[i]); err != nil {
-				return err
-			}
-		}
-		if next == "" {
-			return nil
-		}
-		if left > 0 {
-			left -= len(page)
-		}
-		f.After = next
-	}
-	return nil
-}
-
 // CountResults counts the runs of a status and, unless it is empty, of a job, without looking at any.
 func (r *Reader) CountResults(ctx context.Context, s ResultStatus, jobID string) (int, error) {
 	query, args := "SELECT COALESCE(SUM(count), 0) FROM result_counts results WHERE 1"+s.where(), []any{}

@@ -129,7 +129,8 @@ func TestAsOf(t *testing.T) {
 			"/api/executions", "/api/executions/" + e.ExecID, "/api/executions/" + e.ExecID + "/targets", "/api/executions/" + e.ExecID + "/waves",
 			"/api/executions/" + e.ExecID + "/failures", "/api/results", "/api/results?q=disk", "/api/results?format=csv", "/api/results?status=failure", "/api/results/groups?job_id=hello",
 			"/api/results/" + run.ResultID, "/api/results/" + run.ResultID + "/output/stdout", "/api/schedules", "/api/schedules/nightly",
-			"/api/schedules/nightly/yaml", "/api/schedules/nightly/ticks",
+			"/api/schedules/nightly/yaml", "/api/schedules/nightly/ticks", "/api/schedules/nightly/status", "/api/schedules/nightly/coverage",
+			"/api/calendars", "/api/audit", "/api/audit?action=exec", "/api/audit?format=csv", "/api/executions?format=ndjson",
 		}
 		then, before := s.lastSeq(), map[string]answer{}
 		for _, path := range paths {

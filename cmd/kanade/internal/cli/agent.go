@@ -8,8 +8,9 @@ import (
 )
 
 type agentCmd struct {
-	List agentListCmd `cmd:"" past:"" help:"List the endpoints."`
-	Show agentShowCmd `cmd:"" past:"" help:"Show an endpoint."`
+	List   agentListCmd   `cmd:"" past:"" help:"List the endpoints."`
+	Show   agentShowCmd   `cmd:"" past:"" help:"Show an endpoint."`
+	Export agentExportCmd `cmd:"" past:"" help:"Write all endpoints as CSV or lines of JSON."`
 }
 
 type agentListCmd struct {
@@ -33,6 +34,17 @@ func (c *agentListCmd) Run(ctx context.Context, a *app) error {
 		t.row(x.PCID, x.Hostname, x.OSFamily, x.AgentVersion, yesNo(x.Alive), x.LastHeartbeat, x.Groups)
 	}
 	return t.end()
+}
+
+type agentExportCmd struct {
+	Query string `short:"q" help:"Only those whose id or host name holds this."`
+	exportFlags
+}
+
+func (c *agentExportCmd) Run(ctx context.Context, a *app) error {
+	q := url.Values{}
+	setIf(q, "q", c.Query)
+	return c.export(ctx, a, "endpoints", "/api/agents", q)
 }
 
 func yesNo(b bool) string {

@@ -10,10 +10,12 @@ import (
 )
 
 type auditCmd struct {
-	List auditListCmd `cmd:"" default:"withargs" help:"List what operators did, the last first."`
+	List   auditListCmd   `cmd:"" past:"" default:"withargs" help:"List what operators did, the last first."`
+	Export auditExportCmd `cmd:"" past:"" help:"Write all that operators did as CSV or lines of JSON."`
 }
 
-type auditListCmd struct {
+// auditFlags narrow acts.
+type auditFlags struct {
 	Who    string `help:"Only what this person did." placeholder:"NAME"`
 	Actor  string `help:"Only what this kind of actor did: operator, or what an old CLI calls itself."`
 	Action string `help:"Only this: job_upsert, exec, kill, …"`
@@ -21,10 +23,9 @@ type auditListCmd struct {
 	Match  string `help:"Only what this regular expression finds something in the details of." placeholder:"REGEX"`
 	Since  string `help:"Only since: a time like 2026-01-31T08:00:00Z, or how long ago (36h)." placeholder:"TIME"`
 	Until  string `help:"Only before: a time, or how long ago." placeholder:"TIME"`
-	Limit  int    `default:"20" help:"How many."`
 }
 
-func (c *auditListCmd) query(now time.Time) (url.Values, error) {
+func (c *auditFlags) query(now time.Time) (url.Values, error) {
 	q := url.Values{}
 	for key, text := range map[string]string{"sub": c.Who, "actor": c.Actor, "payload": c.Match} {
 		setIf(q, key, text)
@@ -42,6 +43,11 @@ func (c *auditListCmd) query(now time.Time) (url.Values, error) {
 		setIf(q, key, text)
 	}
 	return q, nil
+}
+
+type auditListCmd struct {
+	auditFlags
+	Limit int `default:"20" help:"How many."`
 }
 
 func (c *auditListCmd) Run(ctx context.Context, a *app) error {
@@ -62,4 +68,17 @@ func (c *auditListCmd) Run(ctx context.Context, a *app) error {
 		t.row(x.Sequence, x.OccurredAt, who, x.Action, x.Target, shortLine(string(x.Payload)))
 	}
 	return t.end()
+}
+
+type auditExportCmd struct {
+	auditFlags
+	exportFlags
+}
+
+func (c *auditExportCmd) Run(ctx context.Context, a *app) error {
+	q, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	return c.export(ctx, a, "acts", "/api/audit", q)
 }

@@ -15,9 +15,10 @@ import (
 )
 
 type execCmd struct {
-	Run  execRunCmd  `cmd:"" default:"withargs" help:"Run a job; the word 'run' may be left out."`
-	List execListCmd `cmd:"" past:"" help:"List execs, newest first."`
-	Show execShowCmd `cmd:"" past:"" help:"Show an exec and what it did on every endpoint."`
+	Run    execRunCmd    `cmd:"" default:"withargs" help:"Run a job; the word 'run' may be left out."`
+	List   execListCmd   `cmd:"" past:"" help:"List execs, newest first."`
+	Show   execShowCmd   `cmd:"" past:"" help:"Show an exec and what it did on every endpoint."`
+	Export execExportCmd `cmd:"" past:"" help:"Write all execs, or all endpoints of one, as CSV or lines of JSON."`
 }
 
 // Help is shown below the flags.
@@ -28,7 +29,7 @@ func (c *execCmd) Help() string {
   kanade exec hello --group sales --pc pc-01,pc-02 --wait --timeout 5m
   kanade exec patch --all --wave percent=10 --wave percent=100,after,delay=30m --max-failures 5 --dry-run
 
-'kanade exec run --help' explains the flags. A job called list, show or run needs the word: kanade exec run list --all.`
+'kanade exec run --help' explains the flags. A job called list, show, export or run needs the word: kanade exec run list --all.`
 }
 
 type execRunCmd struct {
@@ -113,16 +114,26 @@ func sentenceOf(e client.Requested) string {
 
 func orEmpty(list []string) []string { return append([]string{}, list...) }
 
-type execListCmd struct {
+// execFlags narrow execs.
+type execFlags struct {
 	Job    string `help:"Only of this job." predictor:"job"`
 	Status string `enum:"pending,running,completed,expired," default:"" help:"Only pending, running, completed or expired ones."`
-	Limit  int    `default:"20" help:"How many."`
+}
+
+func (f *execFlags) query() url.Values {
+	q := url.Values{}
+	setIf(q, "job_id", f.Job)
+	setIf(q, "status", f.Status)
+	return q
+}
+
+type execListCmd struct {
+	execFlags
+	Limit int `default:"20" help:"How many."`
 }
 
 func (c *execListCmd) Run(ctx context.Context, a *app) error {
-	q := url.Values{}
-	setIf(q, "job_id", c.Job)
-	setIf(q, "status", c.Status)
+	q := c.query()
 	var execs []client.Execution
 	if done, err := a.list(ctx, "/api/executions", q, c.Limit, &execs); done || err != nil {
 		return err
@@ -132,6 +143,27 @@ func (c *execListCmd) Run(ctx context.Context, a *app) error {
 		t.row(e.ExecID, e.JobID, e.Version, e.InitiatedAt, by(e), picture{exec: e}.status(), e.Outcome, counts(e.Totals.Expected))
 	}
 	return t.end()
+}
+
+type execExportCmd struct {
+	ID string `arg:"" optional:"" name:"exec" help:"Exec whose endpoints are written; without it all execs are."`
+	execFlags
+	State string `help:"Only endpoints in this state: succeeded, failed, …"`
+	exportFlags
+}
+
+func (c *execExportCmd) Run(ctx context.Context, a *app) error {
+	q := c.query()
+	switch {
+	case c.ID == "" && c.State != "":
+		return usageOf("exec export", errors.New("--state is of the endpoints of an exec: name one"))
+	case c.ID == "":
+		return c.export(ctx, a, "execs", "/api/executions", q)
+	case len(q) > 0:
+		return usageOf("exec export", errors.New("--job and --status are of execs, not of the endpoints of one"))
+	}
+	setIf(q, "state", c.State)
+	return c.export(ctx, a, "endpoints", client.Path("api", "executions", c.ID, "targets"), q)
 }
 
 func setIf(q url.Values, key, value string) {

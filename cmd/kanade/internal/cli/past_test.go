@@ -33,7 +33,7 @@ func TestAt(t *testing.T) {
 	before := map[string]string{}
 	reads := [][]string{
 		{"job", "list"}, {"job", "show", "a"}, {"exec", "list"}, {"result", "list"}, {"result", "search", "said"}, {"result", "groups", "--job", "a"},
-		{"result", "export"}, {"schedule", "list"}, {"group", "list"}, {"freeze", "status"}, {"--json", "job", "list"}, {"--json", "exec", "list", "--limit", "1"},
+		{"result", "export"}, {"exec", "export"}, {"audit"}, {"audit", "export"}, {"schedule", "list"}, {"group", "list"}, {"freeze", "status"}, {"--json", "job", "list"}, {"--json", "exec", "list", "--limit", "1"},
 	}
 	for _, args := range reads {
 		before[strings.Join(args, " ")] = ok(t, args...)

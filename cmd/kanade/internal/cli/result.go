@@ -2,12 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -159,38 +157,15 @@ func (c *resultGroupsCmd) Run(ctx context.Context, a *app) error {
 
 type resultExportCmd struct {
 	resultFlags
-	Format string `enum:"csv,ndjson" default:"csv" help:"csv, or ndjson: a line of JSON for each."`
-	Output string `short:"o" type:"path" help:"File to write; without it they go to stdout." placeholder:"FILE"`
+	exportFlags
 }
 
-func (c *resultExportCmd) Run(ctx context.Context, a *app) (err error) {
+func (c *resultExportCmd) Run(ctx context.Context, a *app) error {
 	q, err := c.query(time.Now())
 	if err != nil {
 		return err
 	}
-	q.Set("format", c.Format)
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	to := a.out
-	if c.Output != "" {
-		f, err := os.Create(c.Output)
-		if err != nil {
-			return fmt.Errorf("export results: %w", err)
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		to = f
-	}
-	n, err := api.Download(ctx, client.Request{Method: http.MethodGet, Path: "/api/results", Query: q}, to)
-	if err != nil {
-		return fmt.Errorf("export results: after %d bytes: %w", n, err)
-	}
-	if c.Output != "" {
-		fmt.Fprintf(a.out, "%s: %d bytes\n", c.Output, n)
-	}
-	return nil
+	return c.export(ctx, a, "results", "/api/results", q)
 }
 
 func took(r client.Result) any {

@@ -157,6 +157,21 @@ func TestExecGoesOnWithoutWait(t *testing.T) {
 	require.NoError(t, err)
 	require.Regexp(t, `(?s)^result_id,.*,"hello from a\n",`, string(text))
 	require.Contains(t, ok(t, "result", "export", "--format", "ndjson"), `"stdout":"hello from a\n"`)
+	exec := first["exec_id"].(string)
+	require.Regexp(t, `^exec_id,job_id,.*\n(.*\n)*`+exec+`,a,`, ok(t, "exec", "export"))
+	require.Len(t, strings.Split(ok(t, "exec", "export", "--status", "pending"), "\n"), 2, "the head")
+	require.Regexp(t, `^pc_id,.*\n`+pc+`,true,0,succeeded,0,.*\n$`, ok(t, "exec", "export", exec))
+	require.Empty(t, ok(t, "exec", "export", exec, "--state", "failed", "--format", "ndjson"))
+	require.Regexp(t, `^pc_id,.*\n`+pc+`,`, ok(t, "agent", "export", "-q", pc))
+	require.Regexp(t, `^id,actor,.*\n(.*\n)*\d+,operator,exec,`, ok(t, "audit", "export", "--action", "exec"))
+	for args, says := range map[string]string{
+		"exec export --state failed": "name one", "exec export x --job a": "--job and --status are of execs", "exec export nobody": "not found",
+		"exec export " + exec + " --state lost": "state: expected one of", "exec export --format xml": "--format",
+	} {
+		r := kanade(t, strings.Fields(args)...)
+		require.Equal(t, 1, r.code, args)
+		require.Contains(t, r.err, says, args)
+	}
 }
 
 func TestLongOutput(t *testing.T) {

@@ -54,15 +54,14 @@ func (s *server) presence(ctx context.Context, pcID string, now time.Time) (*dom
 
 func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) error {
 	q := queryOf(r)
-	filter := readmodel.AgentFilter{
-		Query: q.text("q"), ByID: q.word("order", "heard", "pc_id") == "pc_id", Page: q.page(readmodel.All),
+	l := q.list(r, readmodel.All)
+	orders := []string{"heard", "pc_id"}
+	if l.form != formJSON { // what is read in steps would miss whoever is heard meanwhile
+		orders = []string{"pc_id"}
 	}
+	filter := readmodel.AgentFilter{Query: q.text("q"), ByID: q.word("order", orders...) == "pc_id"}
 	if q.err != nil {
 		return q.err
-	}
-	rows, next, err := s.Reader.Agents(r.Context(), filter)
-	if err != nil {
-		return err
 	}
 	groups, err := s.Reader.Groups(r.Context())
 	if err != nil {
@@ -74,11 +73,12 @@ func (s *server) listAgents(w http.ResponseWriter, r *http.Request, _ string) er
 			memberships[pc] = append(memberships[pc], g.Name)
 		}
 	}
-	now, answer := s.now(r.Context()), make([]agent, len(rows))
-	for i := range rows {
-		answer[i] = agentOf(&rows[i], memberships[rows[i].PCID], now)
-	}
-	return writeList(w, r, answer, next)
+	return writeList(w, r, l, sheetOf[agent]("agents"), func(ctx context.Context, p readmodel.Page) ([]agent, string, error) {
+		filter.Page = p
+		now := s.now(ctx)
+		rows, next, err := s.Reader.Agents(ctx, filter)
+		return rowsOf(rows, next, err, func(a *readmodel.Agent) agent { return agentOf(a, memberships[a.PCID], now) })
+	})
 }
 
 func (s *server) getAgent(w http.ResponseWriter, r *http.Request, _ string) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -35,29 +34,6 @@ func writeBytes(w http.ResponseWriter, contentType string, body []byte) error {
 	_, _ = w.Write(body) // a client that is gone is its own affair
 	return nil
 }
-
-// writeList answers a page of a list. What follows it is behind a link (RFC 8288): the array stays what it always was. Who asks
-// for another format of it is told that there is none, not given this one.
-func writeList(w http.ResponseWriter, r *http.Request, rows any, next string) error {
-	q := queryOf(r)
-	if q.word("format", string(formJSON)); q.err != nil {
-		return q.err
-	}
-	if next != "" {
-		w.Header().Set("Link", nextLink(r, next))
-	}
-	return writeJSON(w, rows)
-}
-
-// nextLink is the same request with another cursor.
-func nextLink(r *http.Request, cursor string) string {
-	values, _ := url.ParseQuery(r.URL.RawQuery)
-	values.Set("cursor", cursor)
-	return fmt.Sprintf("<%s?%s>; rel=\"next\"", r.URL.EscapedPath(), values.Encode())
-}
-
-// total says how many rows a list has over all pages, where that is known without counting them.
-func total(w http.ResponseWriter, n int) { w.Header().Set("X-Total-Count", strconv.Itoa(n)) }
 
 // written marks an answer with the sequence of what the request left in the log.
 func written(w http.ResponseWriter, seq uint64) {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 
@@ -28,21 +29,22 @@ func (s *server) listAudit(w http.ResponseWriter, r *http.Request, _ string) err
 	q := queryOf(r)
 	filter := readmodel.AuditFilter{
 		Actor: q.text("actor"), Sub: q.text("sub"), Action: q.regex("action"), Target: q.regex("target"), Payload: q.regex("payload"),
-		Since: q.time("since"), Until: q.time("until"), Page: q.page(defaultLimit),
+		Since: q.time("since"), Until: q.time("until"),
 	}
+	l := q.list(r, defaultLimit)
 	if q.err != nil {
 		return q.err
 	}
-	rows, next, err := s.Reader.Audit(r.Context(), filter)
-	if err != nil {
-		return err
+	return writeList(w, r, l, sheetOf[auditRecord]("audit"), func(ctx context.Context, p readmodel.Page) ([]auditRecord, string, error) {
+		filter.Page = p
+		rows, next, err := s.Reader.Audit(ctx, filter)
+		return rowsOf(rows, next, err, auditRecordOf)
+	})
+}
+
+func auditRecordOf(a *readmodel.AuditRecord) auditRecord {
+	return auditRecord{
+		a.Sequence, a.Actor, a.Action, a.Target, json.RawMessage(a.Payload), instant(a.OccurredAt),
+		a.Sub, a.Type, a.EventID, a.Sequence, instant(a.RecordedAt),
 	}
-	answer := make([]auditRecord, len(rows))
-	for i, a := range rows {
-		answer[i] = auditRecord{
-			a.Sequence, a.Actor, a.Action, a.Target, json.RawMessage(a.Payload), instant(a.OccurredAt),
-			a.Sub, a.Type, a.EventID, a.Sequence, instant(a.RecordedAt),
-		}
-	}
-	return writeList(w, r, answer, next)
 }

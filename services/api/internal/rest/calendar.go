@@ -12,7 +12,7 @@ import (
 )
 
 func (s *server) listCalendars(w http.ResponseWriter, r *http.Request, _ string) error {
-	return listDocuments(w, r, s.Reader.Calendars, s.Reader.CountCalendars, func(c *readmodel.Calendar) json.RawMessage { return json.RawMessage(c.Document) })
+	return listDocuments(w, r, sheetOf[catalog.DayCalendar]("calendars"), s.Reader.Calendars, s.Reader.CountCalendars, func(c *readmodel.Calendar) json.RawMessage { return json.RawMessage(c.Document) })
 }
 
 func (s *server) calendar(r *http.Request) (readmodel.Calendar, error) {

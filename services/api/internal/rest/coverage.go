@@ -31,7 +31,7 @@ type tick struct {
 	Sequence uint64             `json:"sequence"`
 }
 
-func tickOf(t readmodel.Tick) tick {
+func tickOf(t *readmodel.Tick) tick {
 	return tick{instant(t.From), instant(t.To), t.Count, t.Outcome, t.Reason, t.ExecID, instant(t.At), t.Sequence}
 }
 
@@ -105,7 +105,7 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 		return err
 	}
 	if len(newest) > 0 {
-		t := tickOf(newest[0])
+		t := tickOf(&newest[0])
 		if answer.LastTick = &t; newest[0].To.After(known) {
 			known = newest[0].To
 		}
@@ -115,7 +115,7 @@ func (s *server) getScheduleStatus(w http.ResponseWriter, r *http.Request, _ str
 		return err
 	}
 	if err == nil {
-		t := tickOf(fired)
+		t := tickOf(&fired)
 		answer.LastFired = &t
 	}
 	if answer.Next, err = o.nextFire(ctx, doc); err != nil {
@@ -236,6 +236,7 @@ func (s *server) getCoverage(w http.ResponseWriter, r *http.Request, _ string) e
 		words = append(words, string(state))
 	}
 	state, page := q.word("state", words...), q.page(defaultLimit)
+	q.word("format", string(formJSON)) // an object, of which a list is only a part
 	if q.err != nil {
 		return q.err
 	}
@@ -265,7 +266,8 @@ func (s *server) getCoverage(w http.ResponseWriter, r *http.Request, _ string) e
 	if answer.PCs = rows; rows == nil {
 		answer.PCs = []covered{}
 	}
-	return writeList(w, r, answer, next)
+	linkNext(w, r, next)
+	return writeJSON(w, answer)
 }
 
 func coveredOf(c domain.Covered) covered {

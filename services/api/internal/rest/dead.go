@@ -1,12 +1,14 @@
 package rest
 
 import (
+	"context"
 	"encoding/base64"
 	"net/http"
 	"strconv"
 	"unicode/utf8"
 
 	"kanade/libs/bus"
+	"kanade/libs/readmodel"
 	"kanade/services/api/internal/domain"
 	"kanade/services/api/internal/journal"
 )
@@ -49,7 +51,7 @@ func letterOf(l *bus.Letter) letter {
 // most, whosever they are.
 func (s *server) listDead(w http.ResponseWriter, r *http.Request, _ string) error {
 	q := queryOf(r)
-	handler, limit := q.text("handler"), q.number("limit", defaultLimit)
+	handler, l := q.text("handler"), q.list(r, defaultLimit)
 	before, given := q.sequence("cursor")
 	if given && before == 0 {
 		q.refuse("cursor", "expected a sequence number from 1 on")
@@ -57,18 +59,15 @@ func (s *server) listDead(w http.ResponseWriter, r *http.Request, _ string) erro
 	if q.err != nil {
 		return q.err
 	}
-	page, next, err := s.journal.Letters(r.Context(), handler, before, min(limit, bus.MaxLetters))
-	if err != nil {
-		return err
-	}
-	if next > 0 && limit > 0 {
-		w.Header().Set("Link", nextLink(r, strconv.FormatUint(next, 10)))
-	}
-	answer := make([]letter, len(page))
-	for i := range page {
-		answer[i] = letterOf(&page[i])
-	}
-	return writeJSON(w, answer)
+	return writeList(w, r, l, sheetOf[letter]("dead"), func(ctx context.Context, p readmodel.Page) ([]letter, string, error) {
+		page, last, err := s.journal.Letters(ctx, handler, before, min(p.Limit, bus.MaxLetters))
+		before = last
+		next := ""
+		if last > 0 && p.Limit > 0 {
+			next = strconv.FormatUint(last, 10)
+		}
+		return rowsOf(page, next, err, letterOf)
+	})
 }
 
 func (s *server) getDead(w http.ResponseWriter, r *http.Request, _ string) error {

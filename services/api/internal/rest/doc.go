@@ -16,7 +16,8 @@
 //     as Kanade-Applied-Sequence. One that is not there is asked for in the log and waited for. Everything else refuses as_of.
 //   - A write takes an Idempotency-Key: the same request under the same key is done once and answered with what it left;
 //     another one under that key is refused. Without a key, what is so already changes nothing.
-//   - Lists are bare arrays. Times are RFC 3339 in UTC.
+//   - Lists are bare arrays; those that have pages say where the next one is by a link, and are also answered whole, as CSV or lines of
+//     JSON (list.go, export.go). Times are RFC 3339 in UTC.
 //
 // One file a noun; server.go has the table of routes.
 package rest

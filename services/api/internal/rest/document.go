@@ -15,28 +15,22 @@ import (
 
 // listDocuments answers documents as they are stored, or as text makes them.
 func listDocuments[R any](
-	w http.ResponseWriter, r *http.Request, list func(context.Context, readmodel.Page) ([]R, string, error), count func(context.Context) (int, error),
-	text func(*R) json.RawMessage,
+	w http.ResponseWriter, r *http.Request, as sheet, list pageReader[R], count func(context.Context) (int, error), text func(*R) json.RawMessage,
 ) error {
 	q := queryOf(r)
-	page := q.page(readmodel.All)
+	l := q.list(r, readmodel.All)
 	if q.err != nil {
 		return q.err
-	}
-	rows, next, err := list(r.Context(), page)
-	if err != nil {
-		return err
 	}
 	n, err := count(r.Context())
 	if err != nil {
 		return err
 	}
 	total(w, n)
-	answer := make([]json.RawMessage, len(rows))
-	for i := range rows {
-		answer[i] = text(&rows[i])
-	}
-	return writeList(w, r, answer, next)
+	return writeList(w, r, l, as, func(ctx context.Context, p readmodel.Page) ([]json.RawMessage, string, error) {
+		rows, next, err := list(ctx, p)
+		return rowsOf(rows, next, err, text)
+	})
 }
 
 // documentOf reads the document that the path names; noun is what a refusal calls it.

@@ -100,20 +100,17 @@ const defaultLimit = 50
 func (s *server) listExecutions(w http.ResponseWriter, r *http.Request, _ string) error {
 	q := queryOf(r)
 	filter := readmodel.ExecutionFilter{
-		JobID: q.text("job_id"), Status: readmodel.Status(q.text("status")), Page: q.page(defaultLimit),
+		JobID: q.text("job_id"), Status: readmodel.Status(q.text("status")),
 	}
+	l := q.list(r, defaultLimit)
 	if q.err != nil {
 		return q.err
 	}
-	rows, next, err := s.Reader.Executions(r.Context(), filter)
-	if err != nil {
-		return err
-	}
-	answer := make([]execution, len(rows))
-	for i := range rows {
-		answer[i] = executionOf(&rows[i])
-	}
-	return writeList(w, r, answer, next)
+	return writeList(w, r, l, sheetOf[execution]("executions"), func(ctx context.Context, p readmodel.Page) ([]execution, string, error) {
+		filter.Page = p
+		rows, next, err := s.Reader.Executions(ctx, filter)
+		return rowsOf(rows, next, err, executionOf)
+	})
 }
 
 func (s *server) execution(r *http.Request) (readmodel.Execution, error) {
@@ -197,16 +194,13 @@ func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) e
 		return err
 	}
 	q := queryOf(r)
-	filter := readmodel.TargetFilter{ExecID: e.ExecID, State: events.TargetState(q.text("state")), Page: q.page(defaultTargets)}
+	filter := readmodel.TargetFilter{ExecID: e.ExecID, State: events.TargetState(q.text("state"))}
+	l := q.list(r, defaultTargets)
 	if filter.State != "" && !slices.Contains(events.TargetStates(), filter.State) {
 		q.refuse("state", "expected one of %v, got %q", events.TargetStates(), filter.State)
 	}
 	if q.err != nil {
 		return q.err
-	}
-	rows, next, err := s.Reader.Targets(r.Context(), filter)
-	if err != nil {
-		return err
 	}
 	n := 0
 	for _, counted := range []map[events.TargetState]int{e.Totals.Expected, e.Totals.Others} {
@@ -219,11 +213,11 @@ func (s *server) listTargets(w http.ResponseWriter, r *http.Request, _ string) e
 	if !e.Forgotten {
 		total(w, n)
 	}
-	answer := make([]target, len(rows))
-	for i := range rows {
-		answer[i] = targetOf(&rows[i], &e)
-	}
-	return writeList(w, r, answer, next)
+	return writeList(w, r, l, sheetOf[target]("targets"), func(ctx context.Context, p readmodel.Page) ([]target, string, error) {
+		filter.Page = p
+		rows, next, err := s.Reader.Targets(ctx, filter)
+		return rowsOf(rows, next, err, func(t *readmodel.Target) target { return targetOf(t, &e) })
+	})
 }
 
 // target is one endpoint in one exec as answered.

@@ -1,130 +1,163 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
-	"mime"
 	"net/http"
-	"strconv"
+	"reflect"
 	"strings"
 
 	"kanade/libs/readmodel"
 )
 
-// form is how a list is written.
-type form string
-
-// The forms: JSON is a page of the list, the others are the whole of it, row by row.
-const (
-	formJSON   form = "json"
-	formCSV    form = "csv"
-	formNDJSON form = "ndjson"
-)
-
-func (f form) mediaType() string {
-	if f == formCSV {
-		return "text/csv; charset=utf-8"
-	}
-	return "application/x-ndjson"
+// sheet is what a list is as a file: its name without an ending, and the keys of its rows in the order of their columns.
+type sheet struct {
+	name    string
+	columns []string
 }
 
-// exportForm is what the parameter format says, or else the header Accept where it names one of them.
-func exportForm(r *http.Request, q *query) form {
-	if _, given := q.get("format"); given {
-		return form(q.word("format", string(formJSON), string(formCSV), string(formNDJSON)))
+// sheetOf has a column for each key of R as JSON, and for those that are added to it.
+func sheetOf[R any](name string, added ...string) sheet {
+	s := sheet{name: name}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[R]()) {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		s.columns = append(s.columns, key)
 	}
-	for value := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch t, _, _ := mime.ParseMediaType(value); t {
-		case "text/csv":
-			return formCSV
-		case "application/x-ndjson":
-			return formNDJSON
+	s.columns = append(s.columns, added...)
+	return s
+}
+
+// exportStep is how many rows of an export are in memory, of results at most as many as a page holds.
+const exportStep = 500
+
+// brokenOff is the error of an answer that has begun: it can't become another one any more.
+type brokenOff struct{ error }
+
+func (b brokenOff) Unwrap() error { return b.error }
+
+// export streams all rows that a request wants, however many they are. What a row says is as of the moment when it is
+// written. An error before the first row is an answer as any other; a later one is [brokenOff].
+func export[R any](w http.ResponseWriter, r *http.Request, l listing, s sheet, read pageReader[R]) error {
+	var to rowWriter
+	for left := l.Limit; ; {
+		page := readmodel.Page{After: l.After, Limit: exportStep}
+		if left >= 0 {
+			page.Limit = min(exportStep, left)
 		}
-	}
-	return formJSON
-}
-
-// exportResults streams all results of a filter, whatever they are many: what is held in memory is a page of them. An answer
-// that breaks off is broken off for the client as well, which otherwise could not tell it from a whole one.
-func (s *server) exportResults(w http.ResponseWriter, r *http.Request, f readmodel.ResultFilter, as form) error {
-	rows := newResultWriter(w, as)
-	begun := false
-	begin := func() error {
-		begun = true
-		w.Header().Set("Content-Type", as.mediaType())
-		w.Header().Set("Content-Disposition", `attachment; filename="results.`+string(as)+`"`)
-		return rows.header()
-	}
-	err := s.Reader.EachResult(r.Context(), f, func(x *readmodel.Result) error {
-		if !begun {
-			if err := begin(); err != nil {
+		rows, next, err := read(r.Context(), page)
+		if to == nil {
+			if err != nil {
 				return err
 			}
+			if to = s.begin(w, l.form); r.Method == http.MethodHead {
+				return nil
+			}
 		}
-		return rows.row(x)
-	})
-	if err == nil && !begun {
-		err = begin()
+		if err == nil {
+			err = writeRows(to, rows)
+		}
+		if err != nil {
+			return brokenOff{fmt.Errorf("export %s: %w", s.name, err)}
+		}
+		if left >= 0 {
+			left -= len(rows)
+		}
+		if next == "" || left == 0 {
+			return nil
+		}
+		l.After = next
 	}
-	if err == nil {
-		err = rows.flush()
-	}
-	if err != nil && begun {
-		s.Logger.Warn("an export broke off", "path", r.URL.Path, "error", err)
-		panic(http.ErrAbortHandler) // net/http knows no other way to break an answer off
-	}
-	return err
 }
 
-// resultWriter writes results one by one.
-type resultWriter interface {
-	header() error
-	row(*readmodel.Result) error
+// begin says of what kind the answer is, and how it is to be saved.
+func (s sheet) begin(w http.ResponseWriter, as form) rowWriter {
+	mediaType, to := "application/x-ndjson", rowWriter(jsonRows{w})
+	if as == formCSV {
+		mediaType, to = "text/csv; charset=utf-8", &csvRows{csv: csv.NewWriter(w), columns: s.columns}
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, s.name, as))
+	return to
+}
+
+// rowWriter writes rows that are JSON objects, each with a line's end.
+type rowWriter interface {
+	row(object []byte) error
 	flush() error
 }
 
-func newResultWriter(w io.Writer, as form) resultWriter {
-	if as == formCSV {
-		return csvResults{csv.NewWriter(w)}
-	}
-	enc := json.NewEncoder(w)
+func writeRows[R any](to rowWriter, rows []R) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	return jsonResults{enc}
-}
-
-// jsonResults writes a line of JSON for each, the same as in the list.
-type jsonResults struct{ enc *json.Encoder }
-
-func (jsonResults) header() error                   { return nil }
-func (j jsonResults) row(x *readmodel.Result) error { return j.enc.Encode(resultOf(x)) }
-func (jsonResults) flush() error                    { return nil }
-
-// csvResults writes RFC 4180, with the keys of the list as its first record. What is unknown is empty.
-type csvResults struct{ csv *csv.Writer }
-
-func (c csvResults) header() error {
-	return c.csv.Write([]string{
-		"result_id", "request_id", "exec_id", "pc_id", "job_id", "version", "state", "exit_code", "reason", "detail",
-		"started_at", "finished_at", "recorded_at", "sequence",
-		"stdout_bytes", "stdout_truncated", "stderr_bytes", "stderr_truncated", "stdout", "stderr",
-	})
-}
-
-func (c csvResults) row(x *readmodel.Result) error {
-	code := ""
-	if x.ExitCode != nil {
-		code = strconv.Itoa(*x.ExitCode)
+	for i := range rows {
+		b.Reset()
+		if err := enc.Encode(&rows[i]); err != nil {
+			return err
+		}
+		if err := to.row(b.Bytes()); err != nil {
+			return err
+		}
 	}
-	return c.csv.Write([]string{
-		x.ResultID, x.RequestID, x.ExecID, x.PCID, x.JobID, x.Version, string(x.State), code, x.Reason, x.Detail,
-		instant(x.StartedAt).text(), instant(x.FinishedAt).text(), instant(x.RecordedAt).text(), strconv.FormatUint(x.Sequence, 10),
-		strconv.FormatInt(x.Stdout.Bytes, 10), strconv.FormatBool(x.Stdout.Truncated),
-		strconv.FormatInt(x.Stderr.Bytes, 10), strconv.FormatBool(x.Stderr.Truncated), x.Stdout.Text, x.Stderr.Text,
-	})
+	return to.flush()
 }
 
-func (c csvResults) flush() error {
+// jsonRows writes the rows of the list, one a line.
+type jsonRows struct{ to io.Writer }
+
+func (j jsonRows) row(object []byte) error {
+	_, err := j.to.Write(object)
+	return err
+}
+
+func (jsonRows) flush() error { return nil }
+
+// csvRows writes RFC 4180, with the keys of the list as its first record; but that a record ends with a line feed alone, as
+// the lines of most outputs do. What is absent or null is empty; what is an object or an array is JSON.
+type csvRows struct {
+	csv     *csv.Writer
+	columns []string
+	begun   bool
+}
+
+func (c *csvRows) row(object []byte) error {
+	if err := c.header(); err != nil {
+		return err
+	}
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(object, &values); err != nil {
+		return err
+	}
+	record := make([]string, len(c.columns))
+	for i, key := range c.columns {
+		switch v := values[key]; {
+		case len(v) == 0 || string(v) == "null":
+		case v[0] == '"':
+			if err := json.Unmarshal(v, &record[i]); err != nil {
+				return err
+			}
+		default:
+			record[i] = string(v)
+		}
+	}
+	return c.csv.Write(record)
+}
+
+func (c *csvRows) header() error {
+	if c.begun {
+		return nil
+	}
+	c.begun = true
+	return c.csv.Write(c.columns)
+}
+
+func (c *csvRows) flush() error {
+	if err := c.header(); err != nil {
+		return err
+	}
 	c.csv.Flush()
 	return c.csv.Error()
 }

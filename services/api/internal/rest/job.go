@@ -12,7 +12,7 @@ import (
 )
 
 func (s *server) listJobs(w http.ResponseWriter, r *http.Request, _ string) error {
-	return listDocuments(w, r, s.Reader.Jobs, s.Reader.CountJobs, withLive)
+	return listDocuments(w, r, sheetOf[catalog.Manifest]("jobs", "live"), s.Reader.Jobs, s.Reader.CountJobs, withLive)
 }
 
 // withLive is the stored document, byte for byte, with one more key.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -57,30 +58,18 @@ func (s *server) listResults(w http.ResponseWriter, r *http.Request, _ string) e
 		Since: q.time("since"), PCID: q.regex("pc_id"), JobID: q.regex("job_id"), ExecID: q.regex("exec_id"),
 		Stdout: q.regex("stdout"), Stderr: q.regex("stderr"), Words: q.words("q"), Status: q.resultStatus(),
 	}
-	form := exportForm(r, q)
-	fallback := defaultLimit
-	if form != formJSON {
-		fallback = readmodel.All
-	}
-	filter.Page = q.page(fallback)
+	l := q.list(r, defaultLimit)
 	if q.err != nil {
 		return q.err
 	}
 	if err := s.announceResults(w, r, &filter); err != nil {
 		return err
 	}
-	if form != formJSON {
-		return s.exportResults(w, r, filter, form)
-	}
-	rows, next, err := s.Reader.Results(r.Context(), filter)
-	if err != nil {
-		return err
-	}
-	answer := make([]result, len(rows))
-	for i := range rows {
-		answer[i] = resultOf(&rows[i])
-	}
-	return writeList(w, r, answer, next)
+	return writeList(w, r, l, sheetOf[result]("results"), func(ctx context.Context, p readmodel.Page) ([]result, string, error) {
+		filter.Page = p
+		rows, next, err := s.Reader.Results(ctx, filter)
+		return rowsOf(rows, next, err, resultOf)
+	})
 }
 
 // announceResults says how many results there are, where that costs nothing, and how far they can be searched by words.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 
@@ -10,7 +11,7 @@ import (
 )
 
 func (s *server) listSchedules(w http.ResponseWriter, r *http.Request, _ string) error {
-	return listDocuments(w, r, s.Reader.Schedules, s.Reader.CountSchedules, func(x *readmodel.Schedule) json.RawMessage { return json.RawMessage(x.Document) })
+	return listDocuments(w, r, sheetOf[catalog.Schedule]("schedules"), s.Reader.Schedules, s.Reader.CountSchedules, func(x *readmodel.Schedule) json.RawMessage { return json.RawMessage(x.Document) })
 }
 
 func (s *server) schedule(r *http.Request) (readmodel.Schedule, error) {
@@ -145,22 +146,15 @@ func (s *server) listTicks(w http.ResponseWriter, r *http.Request, _ string) err
 		return err
 	}
 	q := queryOf(r)
-	page := q.page(defaultLimit)
+	l := q.list(r, defaultLimit)
 	if q.err != nil {
 		return q.err
 	}
-	rows, next, err := s.Reader.Ticks(r.Context(), id, page)
-	if err != nil {
-		return err
-	}
-	if len(rows) == 0 { // ticks outlive their schedule; an id without either is a mistake
-		if _, err := s.schedule(r); err != nil {
-			return err
+	return writeList(w, r, l, sheetOf[tick]("ticks"), func(ctx context.Context, p readmodel.Page) ([]tick, string, error) {
+		rows, next, err := s.Reader.Ticks(ctx, id, p)
+		if len(rows) == 0 && err == nil { // ticks outlive their schedule; an id without either is a mistake
+			_, err = s.schedule(r)
 		}
-	}
-	answer := make([]tick, len(rows))
-	for i, t := range rows {
-		answer[i] = tickOf(t)
-	}
-	return writeList(w, r, answer, next)
+		return rowsOf(rows, next, err, tickOf)
+	})
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -185,6 +186,10 @@ func (s *server) dispatch(path string, m methods) http.Handler {
 		}
 		if err == nil {
 			err = h(w, r, path)
+		}
+		if broken, ok := errors.AsType[brokenOff](err); ok {
+			s.Logger.Warn("an answer broke off", "method", r.Method, "path", r.URL.Path, "error", broken)
+			panic(http.ErrAbortHandler) // a client could not tell it from a whole one; net/http knows no other way
 		}
 		if err != nil {
 			f := failureOf(err)
