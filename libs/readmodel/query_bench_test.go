@@ -116,6 +116,7 @@ func benchQueries(ctx context.Context, r *Reader, execs int) []benchQuery {
 	deep := toNanos(begin.Add(time.Duration(execs/2) * time.Minute))
 	words, _ := ParseWords("index locked")
 	rare, _ := ParseWords(`"volume 3" 0123`)
+	never, _ := ParseWords(`"volume of"`) // words of every output that never stand side by side
 	resultPage := func(name string, f ResultFilter, where string, args ...any) benchQuery {
 		f.Limit = page
 		return benchQuery{name, func() (int, error) {
@@ -152,6 +153,7 @@ func benchQueries(ctx context.Context, r *Reader, execs int) []benchQuery {
 		}, results.all() + " WHERE exec_id = ? ORDER BY started_at DESC, result_id DESC LIMIT 255", []any{middle}},
 		found("search", words),
 		found("search-rare", rare),
+		found("search-never", never),
 		{"result", func() (int, error) { _, err := r.Result(ctx, aResult); return one(err) }, results.all() + " WHERE result_id = ?", []any{aResult}},
 		{"results-of-exec", func() (int, error) { rows, err := r.ResultsOf(ctx, middle); return len(rows), err },
 			"SELECT result_id, request_id, exec_id, pc_id, state, exit_code, started_at, finished_at FROM results WHERE exec_id = ? ORDER BY recorded_at DESC, result_id DESC", []any{middle}},

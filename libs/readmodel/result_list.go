@@ -56,6 +56,8 @@ const (
 	resultStep = 500
 	// maxLooked rows are looked at to find what filters ask for: about a second.
 	maxLooked = 100_000
+	// maxSpans of the log, wordSpan sequences each, are gone through to find words.
+	maxSpans = 4
 	// maxSearched bytes of outputs are read to look for an expression in them.
 	maxSearched = 32 << 20
 	// maxGiven bytes of outputs are in a page.
@@ -91,7 +93,7 @@ func (r *Reader) Results(ctx context.Context, f ResultFilter) (page []Result, ne
 		if last {
 			break
 		}
-		if f.Limit > 0 && (w.looked >= maxLooked || w.searched >= maxSearched) {
+		if f.Limit > 0 && (w.looked >= maxLooked || w.searched >= maxSearched || w.spans >= maxSpans) {
 			return page, w.here(), nil
 		}
 	}
@@ -127,8 +129,10 @@ type resultWalk struct {
 	patterns []pattern
 	// place is that of the last candidate.
 	place
+	// span is where the span of the log begins that words are looked for in, and spans counts those that were gone through.
+	span int64
 	// looked counts rows, searched bytes of outputs that expressions were matched against.
-	looked, searched int
+	spans, looked, searched int
 }
 
 // place is where a result stands in the lists: by its start, or by its sequence where words are searched.
@@ -145,7 +149,7 @@ type pattern struct {
 }
 
 func newResultWalk(f ResultFilter) *resultWalk {
-	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), place: place{started: maxNanos, sequence: math.MaxInt64}}
+	w := &resultWalk{f: f, index: "results_started", where: f.Status.where(), place: place{started: maxNanos, sequence: math.MaxInt64}, span: math.MaxInt64}
 	switch f.Status {
 	case ResultRunning:
 		w.index = "results_running"
@@ -207,7 +211,12 @@ func (w *resultWalk) step(ctx context.Context, r *Reader, wanted int) (found []R
 	if wanted >= 0 {
 		size = min(size, wanted+1)
 	}
-	if len(w.patterns) > 0 || w.f.Words != "" {
+	if w.f.Words != "" {
+		if more, err := w.enter(ctx, r); err != nil || !more {
+			return nil, true, err
+		}
+	}
+	if len(w.patterns) > 0 || w.f.Words != "" && w.where != "" {
 		matching, last, err := w.match(ctx, r, min(resultStep, max(size, 2*w.looked)))
 		if len(matching) > size { // the page ends among them
 			matching, last = matching[:size], false
@@ -222,19 +231,25 @@ func (w *resultWalk) step(ctx context.Context, r *Reader, wanted int) (found []R
 	query, args := w.candidates(results.list("results"), size)
 	found, err = list(ctx, r, scanResult, query, args...)
 	if n := len(found); n > 0 {
-		w.started, w.id = toNanos(found[n-1].StartedAt), found[n-1].ResultID
+		x := &found[n-1]
+		w.place = place{toNanos(x.StartedAt), x.ResultID, int64(x.Sequence)}
 		w.looked += n
 	}
-	return found, len(found) < size, err
+	return found, len(found) < size && w.passed(), err
 }
 
 // candidates is a query for the next of them.
 func (w *resultWalk) candidates(columns string, size int) (query string, args []any) {
+	if w.f.Words != "" && w.where == "" && len(w.patterns) == 0 {
+		return "SELECT " + columns + " FROM result_words w CROSS JOIN results INDEXED BY results_ended ON results.sequence = w.rowid AND results." + resultEnded +
+				" WHERE result_words MATCH ? AND w.rowid < ? AND w.rowid >= ? ORDER BY w.rowid DESC LIMIT ?",
+			[]any{string(w.f.Words) + " AND " + spanWord(w.span), w.sequence, w.span, size}
+	}
 	if w.f.Words != "" {
 		// What came later than its words were written, or was replaced since, has no row here.
 		return "SELECT " + columns + " FROM (" + selectWords + ") w LEFT JOIN results INDEXED BY results_ended" +
 				" ON results.sequence = w.rowid AND results." + resultEnded + w.where + " ORDER BY w.rowid DESC",
-			append([]any{string(w.f.Words), w.sequence, size}, w.args...)
+			append([]any{string(w.f.Words) + " AND " + spanWord(w.span), w.sequence, w.span, size}, w.args...)
 	}
 	return "SELECT " + columns + " FROM results INDEXED BY " + w.index + " WHERE (results.started_at, results.result_id) < (?, ?)" + w.where +
 		" ORDER BY results.started_at DESC, results.result_id DESC LIMIT ?", append(append([]any{w.started, w.id}, w.args...), size)
@@ -267,7 +282,29 @@ func (w *resultWalk) match(ctx context.Context, r *Reader, size int) (matching [
 			matching = append(matching, c.place)
 		}
 	}
-	return matching, len(looked) < size, err
+	return matching, len(looked) < size && w.passed(), err
+}
+
+// passed is told that no more follow, and reports whether that was all: of a search only a span is gone through.
+func (w *resultWalk) passed() bool {
+	if w.f.Words == "" {
+		return true
+	}
+	w.sequence, w.spans = w.span, w.spans+1
+	return false
+}
+
+// enter goes on to the next span in which anything has words, once the one before is gone through; false: there is none.
+func (w *resultWalk) enter(ctx context.Context, r *Reader) (bool, error) {
+	if w.sequence > w.span {
+		return true, nil
+	}
+	next, err := list(ctx, r, func(scan func(...any) error) (n int64, err error) { return n, scan(&n) }, selectNextWords, w.sequence)
+	if err != nil || len(next) == 0 {
+		return false, err
+	}
+	w.span = next[0] - next[0]%wordSpan
+	return true, nil
 }
 
 type candidate struct {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,11 +60,23 @@ func searchable(t require.TestingT, n int) []Message {
 	return j.messages
 }
 
-// Every filter gives what a look at each result gives, in any pages.
+// Every filter gives what a look at each result gives, in any pages: also where much lies between them in the log.
 func TestResultFilters(t *testing.T) {
+	for _, apart := range []uint64{1, 1000, wordSpan/2 + 1, 3 * wordSpan} {
+		t.Run(strconv.FormatUint(apart, 10), func(t *testing.T) {
+			log := searchable(t, 400)
+			for i := range log {
+				log[i].Seq *= apart
+			}
+			testResultFilters(t, log)
+		})
+	}
+}
+
+func testResultFilters(t *testing.T, log []Message) {
 	dir := t.TempDir()
 	w, r := open(t, dir), read(t, dir)
-	apply(t, w, searchable(t, 400))
+	apply(t, w, log)
 	writeWords(t, w)
 	all, _, err := r.Results(t.Context(), ResultFilter{Page: everything})
 	require.NoError(t, err)

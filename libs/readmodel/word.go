@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -17,16 +18,29 @@ import (
 // in steps when nothing else is waiting, and searched says how far it is. What stands there is a function of the rows and of
 // that number, and belongs to no digest.
 //
+// An index of words reads all that it has to compare: words that are common each and rare together would cost what the
+// history is long. So each run has one more word, that of its span of the log, and a search goes span by span.
+//
 // A word is what stands between blanks and punctuation, in any case and without accents. Text in languages that do not
 // separate words is found by the beginnings of its runs of letters only.
 const wordSchema = `CREATE VIRTUAL TABLE result_words USING fts5(
-	stdout, stderr, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2');
+	stdout, stderr, span, content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2');
 CREATE TABLE searched (sequence INTEGER NOT NULL);
 INSERT INTO searched VALUES (0);
 `
 
-// selectWords gives the ends of runs that match, the last first.
-const selectWords = "SELECT rowid FROM result_words WHERE result_words MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+// wordSpan is how many sequences of the log have the same word of their span, and what one query goes through at most.
+const wordSpan = 1 << 17
+
+// spanWord is the word of a sequence's span. Its first character is in private use, and not one that people type.
+func spanWord(sequence int64) string { return "\ue000" + strconv.FormatInt(sequence/wordSpan, 10) }
+
+const (
+	// selectWords gives the ends of runs of one span that match, the last first.
+	selectWords = "SELECT rowid FROM result_words WHERE result_words MATCH ? AND rowid < ? AND rowid >= ? ORDER BY rowid DESC LIMIT ?"
+	// selectNextWords is the last sequence before one that has words.
+	selectNextWords = "SELECT rowid FROM result_words WHERE rowid < ? ORDER BY rowid DESC LIMIT 1"
+)
 
 // Words is a search in FTS5's own syntax, made by ParseWords.
 type Words string
@@ -109,7 +123,7 @@ func (w *Writer) WriteWords(ctx context.Context) (more bool, err error) {
 const unwritten = " FROM results INDEXED BY results_ended WHERE " + resultEnded + " AND sequence > (SELECT sequence FROM searched)"
 
 func (d *database) writeWords(ctx context.Context) (more bool, err error) {
-	insert, err := d.conn.PrepareContext(ctx, "INSERT INTO result_words (rowid, stdout, stderr) VALUES (?, ?, ?)")
+	insert, err := d.conn.PrepareContext(ctx, "INSERT INTO result_words (rowid, stdout, stderr, span) VALUES (?, ?, ?, ?)")
 	if err != nil {
 		return false, err
 	}
@@ -130,7 +144,7 @@ func (d *database) writeWords(ctx context.Context) (more bool, err error) {
 			continue
 		}
 		bytes += len(stdout) + len(stderr)
-		if _, err := insert.ExecContext(ctx, last, stdout, stderr); err != nil {
+		if _, err := insert.ExecContext(ctx, last, stdout, stderr, spanWord(last)); err != nil {
 			return false, err
 		}
 	}

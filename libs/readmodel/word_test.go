@@ -2,6 +2,7 @@ package readmodel
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,4 +115,61 @@ func FuzzWords(f *testing.F) {
 		_, _, err = r.Results(context.Background(), ResultFilter{Words: words, Page: everything})
 		require.NoError(t, err)
 	})
+}
+
+// A page goes through so much of the log and no further, says where the next one begins, and none is passed over.
+func TestWordsSpanBySpan(t *testing.T) {
+	dir := t.TempDir()
+	w, r := open(t, dir), read(t, dir)
+	j := &journal{t: t}
+	const spans = 3*maxSpans + 1
+	for n := range 2 * spans {
+		f := finished(run("e1", n), events.StateSucceeded)
+		f.Stdout = events.Output{Text: "all \ue0003 well"} // who writes what the span of others is called finds nothing more
+		if n == 1 {
+			f.Stdout = events.Output{Text: "all is lost"}
+		}
+		j.append(f, "agent:pc")
+	}
+	for i := range j.messages { // two of each span, the first and the last sequence of it
+		j.messages[i].Seq = uint64(i/2*wordSpan + i%2*(wordSpan-1))
+	}
+	j.messages[0].Seq = 1
+	apply(t, w, j.messages)
+	writeWords(t, w)
+	pages := func(text string, limit int) (pages [][]string) {
+		words, err := ParseWords(text)
+		require.NoError(t, err)
+		f := ResultFilter{Words: words, Page: Page{Limit: limit}}
+		for {
+			rows, next, err := r.Results(t.Context(), f)
+			require.NoError(t, err)
+			page := []string{}
+			for i := range rows {
+				page = append(page, rows[i].PCID)
+			}
+			if pages = append(pages, page); next == "" {
+				return pages
+			}
+			f.After = next
+		}
+	}
+	require.Equal(t, [][]string{{}, {}, {}, {"pc-01"}}, pages("lost all", 50))
+	require.Equal(t, [][]string{{}, {}, {}, {}}, pages(`"well all"`, 50))
+	whole := slices.Concat(pages("all", 1000)...)
+	require.Len(t, whole, 2*spans)
+	for limit := 1; limit < 9; limit++ {
+		got := pages("all", limit)
+		require.Equal(t, whole, slices.Concat(got...), limit)
+		for _, page := range got {
+			require.LessOrEqual(t, len(page), limit)
+		}
+	}
+	require.Equal(t, append(whole[:2*spans-2:2*spans-2], "pc-00"), slices.Concat(pages("all well", 3)...))
+	words, err := ParseWords("all")
+	require.NoError(t, err)
+	rows, next, err := r.Results(t.Context(), ResultFilter{Words: words, Page: everything})
+	require.NoError(t, err)
+	require.Empty(t, next)
+	require.Len(t, rows, 2*spans)
 }
