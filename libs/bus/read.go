@@ -182,6 +182,14 @@ func (b *Bus) Get(ctx context.Context, stream string, seq uint64) (RawMsg, bool,
 	return m, ok, nil
 }
 
+// StoredAt reports whether a stream may be the one that stored its message of a sequence at a time: false where it holds another
+// one there. It was emptied then, or restored from a backup, and what was read of it before is of another stream. A message
+// that is there no longer, or not yet, tells nothing: true.
+func (b *Bus) StoredAt(ctx context.Context, stream string, seq uint64, at time.Time) (bool, error) {
+	m, found, err := b.Get(ctx, stream, seq)
+	return err == nil && (!found || m.Time.Equal(at)), err
+}
+
 // Next reads the first message of a stream from a sequence on, from the stream's leader; false if there is none.
 func (b *Bus) Next(ctx context.Context, stream string, from uint64) (RawMsg, bool, error) {
 	m, ok, err := b.getRaw(ctx, stream, getRequest{Seq: from, NextFor: ">"})

@@ -111,8 +111,7 @@ func (p *projector) hasPast(ctx context.Context, sequence uint64, since time.Tim
 	if err != nil {
 		return false, nil //nolint:nilerr // as above
 	}
-	m, found, err := p.bus.Get(ctx, events.StreamLog, at)
-	return !found || m.Time.Equal(stored), err
+	return p.bus.StoredAt(ctx, events.StreamLog, at, stored)
 }
 
 // replayPast brings a model up to a message: the nearest snapshot before it that can be used, else an empty one. It gives

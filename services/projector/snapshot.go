@@ -107,11 +107,11 @@ func (p *projector) usable(ctx context.Context, until uint64) (usable []snapshot
 		if s.schema != readmodel.SchemaID() || s.sequence > min(last, until) || s.sequence+1 < first.Seq {
 			continue
 		}
-		m, found, err := p.bus.Get(ctx, events.StreamLog, s.sequence)
+		same, err := p.bus.StoredAt(ctx, events.StreamLog, s.sequence, s.at)
 		if err != nil {
 			return nil, err
 		}
-		if !found || m.Time.Equal(s.at) { // else it is gone by housekeeping, or another log
+		if same {
 			usable = append(usable, s)
 		}
 	}

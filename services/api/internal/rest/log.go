@@ -73,15 +73,13 @@ func (s *server) compareLog(ctx context.Context) error {
 	if err != nil || applied == 0 {
 		return err
 	}
-	m, found, err := s.Bus.Get(ctx, events.StreamLog, applied)
+	same, err := s.Bus.StoredAt(ctx, events.StreamLog, applied, at)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
 		return &otherLog{applied: applied}
 	case err != nil:
 		return err
-	case found && m.Time.Equal(at):
-		return nil
-	case found:
+	case !same:
 		return &otherLog{applied: applied, holds: true}
 	}
 	last, err := s.Bus.LastSeq(ctx, events.StreamLog)

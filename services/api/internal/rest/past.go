@@ -226,10 +226,8 @@ func (s *server) openPast(ctx context.Context, sequence uint64, since time.Time)
 	}
 	applied, at, err := model.Applied(ctx)
 	if err == nil {
-		var m bus.RawMsg
-		var found bool
-		m, found, err = s.Bus.Get(ctx, events.StreamLog, applied)
-		if found && !m.Time.Equal(at) {
+		var same bool
+		if same, err = s.Bus.StoredAt(ctx, events.StreamLog, applied, at); err == nil && !same {
 			err = fmt.Errorf("the model of %d is of another log: %w", sequence, readmodel.ErrNotFound)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // savedName is the object of the fold; its form is part of the name, so that another version's is not read.
-const savedName = "fold-v6"
+const savedName = "fold-v7"
 
 // readTimeout bounds the reading of the saved fold.
 const readTimeout = 30 * time.Second
@@ -74,8 +74,7 @@ func (s *Supervisor) fits(ctx context.Context, state *domain.State) (bool, error
 	if err != nil || last < state.Position {
 		return false, err
 	}
-	m, ok, err := s.bus.Get(ctx, events.StreamLog, state.Position)
-	return !ok || m.Time.Equal(state.At), err
+	return s.bus.StoredAt(ctx, events.StreamLog, state.Position, state.At)
 }
 
 // saves saves the fold from time to time, and once more at the end.
