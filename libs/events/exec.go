@@ -3,6 +3,7 @@ package events
 import (
 	"encoding/json"
 	"iter"
+	"math"
 	"time"
 )
 
@@ -97,12 +98,29 @@ type PlannedWave struct {
 // Size is how many endpoints are in the wave.
 func (w PlannedWave) Size() int { return len(w.Expected) + len(w.Waiting) }
 
+// Delay is DelaySecs, or the longest that there is.
+func (w PlannedWave) Delay() time.Duration {
+	return time.Duration(min(w.DelaySecs, math.MaxInt64/uint64(time.Second))) * time.Second
+}
+
 // At is the endpoint at a place, 0 to Size()-1: what WaveReleased and WaveDispatched count by.
 func (w PlannedWave) At(place int) string {
 	if place < len(w.Expected) {
 		return w.Expected[place]
 	}
 	return w.Waiting[place-len(w.Expected)]
+}
+
+// Part is which places of a wave of so many endpoints From and To of a fact are: 0 <= first <= end <= size, whatever numbers
+// the log holds. Both 0 are the whole wave; where they have nothing in common with it, both results are 0.
+func Part(size, from, to int) (first, end int) {
+	if from == 0 && to == 0 {
+		return 0, size
+	}
+	if first, end = max(from, 0), min(to, size); first >= end {
+		return 0, 0
+	}
+	return first, end
 }
 
 // Targets are the endpoints that the plan names and what they are by it: wave by wave, then those that it leaves out.
@@ -170,7 +188,7 @@ type WaveReleased struct {
 	// Wave counts from 0.
 	Wave int `json:"wave"`
 	// From and To are the part of the wave that this is, as places in the list of its endpoints, the expected ones first:
-	// From is the first, To the one after the last. Both 0: the whole wave. MaxParallel makes parts.
+	// From is the first, To the one after the last. Both 0: the whole wave (Part). MaxParallel makes parts.
 	From int `json:"from,omitempty"`
 	To   int `json:"to,omitempty"`
 	// ExecStreamSequence is the last sequence of EXEC when the wave was released.

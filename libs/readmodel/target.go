@@ -315,7 +315,8 @@ func (p *targetProjection) part(x *execTargets, e events.WaveDispatched) ([]stri
 		return nil, nil
 	}
 	w := x.placed.Waves[e.Wave]
-	for place := max(e.From, 0); place < min(e.To, w.Size()); place++ {
+	first, end := events.Part(w.Size(), e.From, e.To)
+	for place := first; place < end; place++ {
 		part = append(part, w.At(place))
 	}
 	return part, nil

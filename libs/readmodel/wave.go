@@ -127,15 +127,16 @@ func (p *waveProjection) Apply(f *fact) error {
 		return p.plan(e)
 	case events.WaveReleased:
 		return p.change(e.ExecID, e.Wave, func(w *Wave) {
-			w.Released = max(w.Released, w.upTo(e.To))
+			_, end := events.Part(w.Size, e.From, e.To) // parts follow one another
+			w.Released = max(w.Released, end)
 			if w.ReleasedAt.IsZero() {
 				w.ReleasedAt = f.event.Time
 			}
 		})
 	case events.WaveDispatched:
 		return p.change(e.ExecID, e.Wave, func(w *Wave) {
-			if to := w.upTo(e.To); to > w.Dispatched || w.DispatchedAt.IsZero() {
-				w.Dispatched, w.DispatchedAt = to, f.event.Time
+			if _, end := events.Part(w.Size, e.From, e.To); end > w.Dispatched || w.DispatchedAt.IsZero() {
+				w.Dispatched, w.DispatchedAt = end, f.event.Time
 			}
 		})
 	case events.WaveAdvanced:
@@ -146,14 +147,6 @@ func (p *waveProjection) Apply(f *fact) error {
 		})
 	}
 	return nil
-}
-
-// upTo is how many endpoints are out once the part that ends at a place is; 0 is the whole wave. Parts follow one another.
-func (w *Wave) upTo(to int) int {
-	if to <= 0 {
-		return w.Size
-	}
-	return min(to, w.Size)
 }
 
 // plan makes the waves; of several plans the first one that names a wave counts. The plan of an exec that nobody has

@@ -238,7 +238,7 @@ func TestDocumentsAndTicksLeave(t *testing.T) {
 		require.Len(t, w.ledger("daily"), 17, "one has come, the oldest has gone")
 
 		// Who knows nothing but what is left goes on where the others were: no tick twice, none left out.
-		require.NoError(t, w.bus.DeleteObject(t.Context(), events.StoreSchedulerState, "fold-v6"))
+		require.NoError(t, w.bus.DeleteObject(t.Context(), events.StoreSchedulerState, "fold-v7"))
 		stop = w.run(scheduler.Deps{})
 		w.append(events.ScheduleDeleted{ID: "often"})
 		w.append(events.AgentGrouped{PCID: "pc1", Groups: []string{"c"}})
@@ -616,7 +616,7 @@ func TestFoldGoesOnWhereFactsAreGone(t *testing.T) {
 					require.True(t, there)
 				}
 				if forget {
-					require.NoError(t, w.bus.DeleteObject(t.Context(), events.StoreSchedulerState, "fold-v6"))
+					require.NoError(t, w.bus.DeleteObject(t.Context(), events.StoreSchedulerState, "fold-v7"))
 				}
 				w.run(scheduler.Deps{})
 				pass(10 * time.Minute)

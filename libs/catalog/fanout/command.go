@@ -55,15 +55,12 @@ func Part(p events.ExecPlanned, r events.WaveReleased) ([]string, bool) {
 		return nil, false
 	}
 	w := p.Waves[r.Wave]
-	from, to := r.From, r.To
-	if to == 0 {
-		to = w.Size()
-	}
-	if from < 0 || from > to || to > w.Size() {
+	first, end := events.Part(w.Size(), r.From, r.To)
+	if whole := r.From == 0 && r.To == 0; !whole && (first != r.From || end != r.To) {
 		return nil, false
 	}
-	ids := make([]string, 0, to-from)
-	for place := from; place < to; place++ {
+	ids := make([]string, 0, end-first)
+	for place := first; place < end; place++ {
 		ids = append(ids, w.At(place))
 	}
 	return ids, true

@@ -87,7 +87,7 @@ func times(req events.ExecRequested, plan *catalog.Plan, waves []events.PlannedW
 	keep := Keep(req, plan)
 	timings := make([]Timing, len(waves))
 	for i, w := range waves {
-		timings[i] = Timing{DueAt: w.DueAt, After: w.After && i > 0, Delay: time.Duration(w.DelaySecs) * time.Second, Pause: w.Pause}
+		timings[i] = Timing{DueAt: w.DueAt, After: w.After && i > 0, Delay: w.Delay(), Pause: w.Pause}
 	}
 	deadline = LastOut(timings, now, bound, keep).Add(keep)
 	return deadline, deadline.Add(bound)

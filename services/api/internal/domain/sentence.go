@@ -287,7 +287,7 @@ func (s *story) gate() (reason, sentence string) {
 	case w.Pause:
 		return WhyRelease, name + " waits for an operator to release it."
 	case w.After && s.wave > 0 && w.DelaySecs > 0:
-		return WhyBefore, fmt.Sprintf("%s goes out %s after the end of %s.", name, time.Duration(w.DelaySecs)*time.Second, s.waveName(s.wave-1))
+		return WhyBefore, fmt.Sprintf("%s goes out %s after the end of %s.", name, w.Delay(), s.waveName(s.wave-1))
 	case w.After && s.wave > 0:
 		return WhyBefore, fmt.Sprintf("%s goes out at the end of %s.", name, s.waveName(s.wave-1))
 	case w.DueAt.After(s.Now):

@@ -82,21 +82,6 @@ func (x *Exec) wave(i int) *Wave {
 	return &x.Waves[i]
 }
 
-// upTo is how many endpoints are out once the part that ends at a place is; 0 is the whole wave. Parts follow one another.
-func (w *Wave) upTo(to int) int {
-	if to <= 0 {
-		return w.Size
-	}
-	return min(to, w.Size)
-}
-
-// within is what a part has in common with a wave of so many endpoints: 0 <= first <= end <= size, whatever numbers the log
-// holds.
-func within(size, from, to int) (first, end int) {
-	first = min(max(from, 0), size)
-	return first, max(first, min(to, size))
-}
-
 // Ended reports whether the outcome is decided.
 func (x *Exec) Ended() bool { return x.Outcome != "" }
 
@@ -179,13 +164,17 @@ func (x *Exec) Late(wave int, now time.Time, history time.Duration) (deadline, e
 	return deadline, expires
 }
 
+// plan takes the first plan; a second one changes nothing.
 func (x *Exec) plan(p events.ExecPlanned, seq uint64, at time.Time) {
+	if x.Planned {
+		return
+	}
 	x.Planned, x.DeadlineAt, x.ExpiresAt = true, p.DeadlineAt, p.ExpiresAt
 	x.MaxFailures, x.MaxParallel = p.MaxFailures, p.MaxParallel
 	x.Waves = make([]Wave, len(p.Waves))
 	for i, w := range p.Waves {
 		x.Waves[i] = Wave{
-			DueAt: w.DueAt, After: w.After, Delay: time.Duration(w.DelaySecs) * time.Second, Pause: w.Pause,
+			DueAt: w.DueAt, After: w.After, Delay: w.Delay(), Pause: w.Pause,
 			Size: w.Size(), Expected: len(w.Expected),
 		}
 		if p.MaxParallel != nil {
@@ -203,7 +192,8 @@ func (x *Exec) released(p events.WaveReleased) {
 	if w == nil {
 		return
 	}
-	w.Released = max(w.Released, w.upTo(p.To))
+	_, end := events.Part(w.Size, p.From, p.To) // parts follow one another
+	w.Released = max(w.Released, end)
 	if p.ExpiresAt != nil {
 		x.ExpiresAt = *p.ExpiresAt
 	}
@@ -216,7 +206,8 @@ func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
 	if w == nil {
 		return
 	}
-	w.Dispatched = max(w.Dispatched, w.upTo(p.To))
+	_, end := events.Part(w.Size, p.From, p.To)
+	w.Dispatched = max(w.Dispatched, end)
 	w.Released = max(w.Released, w.Dispatched)
 	w.OutAt = at
 	send := func(pc string) {
@@ -232,7 +223,7 @@ func (x *Exec) dispatched(p events.WaveDispatched, seq uint64, at time.Time) {
 		}
 		return
 	}
-	first, end := within(len(w.Order), p.From, p.To)
+	first, end := events.Part(len(w.Order), p.From, p.To)
 	for _, pc := range w.Order[first:end] {
 		send(pc)
 	}

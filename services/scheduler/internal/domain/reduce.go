@@ -104,13 +104,10 @@ func (r *Recount) dispatched(p events.WaveDispatched, seq uint64, at time.Time) 
 		return
 	}
 	w := r.plan.Waves[p.Wave]
-	first, end := 0, w.Size()
-	if p.From != 0 || p.To != 0 {
-		if r.plan.MaxParallel == nil {
-			return
-		}
-		first, end = within(w.Size(), p.From, p.To)
+	if (p.From != 0 || p.To != 0) && r.plan.MaxParallel == nil {
+		return
 	}
+	first, end := events.Part(w.Size(), p.From, p.To)
 	for place := first; place < end; place++ {
 		pc := w.At(place)
 		if next, changed := r.targets[pc].Send(seq, at); changed {
