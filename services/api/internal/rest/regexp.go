@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// maxExpression is the longest expression, in bytes: a choice of some thousand names. Such a one takes 50 ms to compile.
+const maxExpression = 64 << 10
+
 // maxClasses bounds what the classes of an expression are written out to, in bytes: 2000 times \w, or 19 times \W in
 // brackets. An expression of 2000 times \w takes 0.2 s and up to 100 MB to compile.
 const maxClasses = 256 << 10
@@ -22,8 +25,11 @@ var (
 // Unicode, as in the Rust crate regex. \b and \B do not, for no expression of Go can look around: they ask for the ASCII
 // letters, digits and _ only, so that `B\b` is found in "Bücher", and `\bÖl` is not found in "ein Öl". What is ASCII in
 // Rust ([0-9], [[:alpha:]]) stays so. An expression without these classes is compiled as it is. Errors quote the given
-// expression, also where its classes make it larger than maxClasses or than Go allows.
+// expression, if it is not longer than maxExpression, also where its classes make it larger than maxClasses or than Go allows.
 func compileRegexp(given string) (*regexp.Regexp, error) {
+	if len(given) > maxExpression {
+		return nil, fmt.Errorf("it has %d bytes, the longest has %d", len(given), maxExpression)
+	}
 	re, err := regexp.Compile(given)
 	if err != nil {
 		return nil, err
