@@ -185,12 +185,18 @@ func TestExportOfEveryList(t *testing.T) {
 		require.Equal(t, string(list[0])+"\n", s.read(as("ndjson")+"&limit=1").text(), path)
 		require.Equal(t, lines, s.read(path, "Accept", "text/html, application/x-ndjson").text(), path)
 		require.Equal(t, page.text(), s.read(path, "Accept", "application/json, text/csv").text(), path)
+		require.Equal(t, page.text(), s.read(path, "Accept", "text/csv;q=0.1, application/json").text(), path)
+		require.Equal(t, page.text(), s.read(path, "Accept", "text/csv;q=0, */*").text(), path)
+		require.Equal(t, lines, s.read(path, "Accept", "text/csv;q=0.1, application/x-ndjson;q=0.2, application/json;q=0.15").text(), path)
 
 		table := s.read(as("csv"))
 		require.Regexp(t, `^attachment; filename="[a-z]+\.csv"$`, table.header.Get("Content-Disposition"), path)
 		records, err := csv.NewReader(strings.NewReader(table.text())).ReadAll()
 		require.NoError(t, err, path)
 		require.Len(t, records, 1+len(list), path)
+		require.NotContains(t, records[0], "", path)
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(records[0]))), len(records[0]), "%s: each column once", path)
+		require.Equal(t, "Accept", table.header.Get("Vary"), path)
 		for i, row := range list {
 			var values map[string]any
 			require.NoError(t, json.Unmarshal(row, &values))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,28 +19,49 @@ type exportFlags struct {
 }
 
 // export writes all rows of a list; noun is what they are.
-func (c *exportFlags) export(ctx context.Context, a *app, noun, path string, q url.Values) (err error) {
+func (c *exportFlags) export(ctx context.Context, a *app, noun, path string, q url.Values) error {
 	q.Set("format", c.Format)
 	api, err := a.client()
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	to := a.out
-	if c.Output != "" {
-		f, err := os.Create(c.Output)
-		if err != nil {
-			return fmt.Errorf("export %s: %w", noun, err)
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		to = f
+	var n int64
+	download := func(to io.Writer) (err error) {
+		n, err = api.Download(ctx, client.Request{Method: http.MethodGet, Path: path, Query: q}, to)
+		return err
 	}
-	n, err := api.Download(ctx, client.Request{Method: http.MethodGet, Path: path, Query: q}, to)
-	if err != nil {
-		return fmt.Errorf("export %s: after %d bytes: %w", noun, n, err)
-	}
-	if c.Output != "" {
+	if c.Output == "" {
+		err = download(a.out)
+	} else if err = writeWhole(c.Output, download); err == nil {
 		fmt.Fprintf(a.out, "%s: %d bytes\n", c.Output, n)
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case n > 0:
+		return fmt.Errorf("export %s: after %d bytes: %w", noun, n, err)
+	default:
+		return fmt.Errorf("export %s: %w", noun, err)
+	}
+}
+
+// writeWhole writes a file that is whole or stays what it was. A pipe or a device is written as it comes.
+func writeWhole(path string, write func(io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	partial := path + ".partial"
+	f, err := os.Create(partial)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	return os.Rename(partial, path)
 }

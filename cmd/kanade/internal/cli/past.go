@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -12,7 +14,7 @@ import (
 const tagPast = "past"
 
 type atCmd struct {
-	Moment  string   `arg:"" name:"moment" help:"A sequence of the log, or a time: RFC 3339 or a date, UTC unless it has a zone. It means the last fact that was stored then."`
+	Moment  string   `arg:"" name:"moment" help:"A sequence of the log, or a time: RFC 3339 or a date, UTC unless it has a zone, or how long ago (36h). It means the last fact that was stored then."`
 	Command []string `arg:"" passthrough:"" help:"The command, with its flags."`
 }
 
@@ -23,6 +25,7 @@ func (c *atCmd) Help() string {
   kanade at 2026-01-31T08:00:00Z exec list
   kanade at 4711 exec show EXEC
   kanade at 2026-01-31 result search disk full
+  kanade at 36h agent list
 
 The first look at a moment takes as long as the read model of it is built. Who was there then is not known: endpoints are
 listed as never heard.`
@@ -44,9 +47,18 @@ func (c *atCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("`%s` can't be asked as of a past moment: it changes something, or reads what is not in the read model\nsee `kanade at --help`",
 			strings.Join(plain(strings.Fields(k.Command())), " "))
 	}
-	then.json, g.asOf = g.JSON, c.Moment
+	then.json, g.asOf = g.JSON, momentText(c.Moment, time.Now())
 	k.BindTo(ctx, (*context.Context)(nil))
 	return k.Run(then)
+}
+
+// momentText is a moment as the API reads it.
+func momentText(given string, now time.Time) string {
+	_, sequence := strconv.ParseUint(given, 10, 64)
+	if ago, err := time.ParseDuration(given); err == nil && sequence != nil {
+		return now.Add(-ago).UTC().Format(time.RFC3339Nano)
+	}
+	return given
 }
 
 func ofPast(command *kong.Node) bool {

@@ -158,6 +158,23 @@ func TestExecGoesOnWithoutWait(t *testing.T) {
 	require.Regexp(t, `(?s)^result_id,.*,"hello from a\n",`, string(text))
 	require.Contains(t, ok(t, "result", "export", "--format", "ndjson"), `"stdout":"hello from a\n"`)
 	exec := first["exec_id"].(string)
+	for _, args := range [][]string{
+		{"exec", "export", "nobody", "-o", file}, {"result", "export", "--format", "xml", "-o", file},
+		{"--backend-url", "http://127.0.0.1:1", "result", "export", "-o", file}, {"result", "export", "-o", filepath.Join(file, "no", "directory")},
+	} {
+		require.Equal(t, 1, kanade(t, args...).code, args)
+		kept, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, string(text), string(kept), "what failed leaves the file as it was: %v", args)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
+	require.NoError(t, err)
+	require.Equal(t, []string{file}, left)
+	require.Regexp(t, os.DevNull+`: \d+ bytes\n$`, ok(t, "result", "export", "-o", os.DevNull), "what is no file is not replaced")
+	ok(t, "result", "export", "--job", "nobody", "-o", file)
+	text, err = os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(text), "\n"), "the head")
 	require.Regexp(t, `^exec_id,job_id,.*\n(.*\n)*`+exec+`,a,`, ok(t, "exec", "export"))
 	require.Len(t, strings.Split(ok(t, "exec", "export", "--status", "pending"), "\n"), 2, "the head")
 	require.Regexp(t, `^pc_id,.*\n`+pc+`,true,0,succeeded,0,.*\n$`, ok(t, "exec", "export", exec))

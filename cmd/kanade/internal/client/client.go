@@ -180,8 +180,9 @@ func (c *Client) Download(ctx context.Context, r Request, w io.Writer) (int64, e
 		return 0, err
 	}
 	defer res.Body.Close()
-	n, err := io.Copy(w, res.Body)
-	if err != nil && ctx.Err() == nil {
+	to := &sink{Writer: w}
+	n, err := io.Copy(to, res.Body)
+	if err != nil && to.err == nil && ctx.Err() == nil {
 		err = fmt.Errorf("the answer of %s broke off: %w", c.base, err)
 	}
 	return n, err

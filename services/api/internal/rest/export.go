@@ -23,8 +23,9 @@ type sheet struct {
 func sheetOf[R any](name string, added ...string) sheet {
 	s := sheet{name: name}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[R]()) {
-		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		s.columns = append(s.columns, key)
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" { // what is embedded has no key of its own
+			s.columns = append(s.columns, key)
+		}
 	}
 	s.columns = append(s.columns, added...)
 	return s
@@ -38,9 +39,14 @@ type brokenOff struct{ error }
 
 func (b brokenOff) Unwrap() error { return b.error }
 
-// export streams all rows that a request wants, however many they are. What a row says is as of the moment when it is
-// written. An error before the first row is an answer as any other; a later one is [brokenOff].
+// export streams all rows that a request wants, however many they are, and sends those of a page as soon as it has them: who
+// waits sees that it goes on. What a row says is as of the moment when it is written. An error before the first row is an
+// answer as any other; a later one is [brokenOff], of which HTTP/1.0 can't tell: it is refused.
 func export[R any](w http.ResponseWriter, r *http.Request, l listing, s sheet, read pageReader[R]) error {
+	if !r.ProtoAtLeast(1, 1) {
+		return fail(http.StatusHTTPVersionNotSupported,
+			"an export needs HTTP/1.1: in "+r.Proto+" one that breaks off looks like a whole one. A proxy in between may be told (nginx: proxy_http_version 1.1)")
+	}
 	var to rowWriter
 	for left := l.Limit; ; {
 		page := readmodel.Page{After: l.After, Limit: exportStep}
@@ -58,6 +64,9 @@ func export[R any](w http.ResponseWriter, r *http.Request, l listing, s sheet, r
 		}
 		if err == nil {
 			err = writeRows(to, rows)
+		}
+		if err == nil {
+			err = http.NewResponseController(w).Flush()
 		}
 		if err != nil {
 			return brokenOff{fmt.Errorf("export %s: %w", s.name, err)}

@@ -42,7 +42,8 @@ func rowsOf[M, R any](page []M, next string, err error, row func(*M) R) ([]R, st
 	return rows, next, err
 }
 
-// list reads the parameters format, or else the header Accept where it names a form, limit and cursor. Without a limit a
+// list reads the parameters format, or else the header Accept where it names a form (the one it wants most, of equals the
+// first), limit and cursor. Without a limit a
 // page has so many rows, and an export all of them.
 func (q *query) list(r *http.Request, page int) listing {
 	as := q.form(r)
@@ -56,21 +57,26 @@ func (q *query) form(r *http.Request) form {
 	if _, given := q.get("format"); given {
 		return form(q.word("format", string(formJSON), string(formCSV), string(formNDJSON)))
 	}
+	best, most := formJSON, 0.0
 	for value := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch t, _, _ := mime.ParseMediaType(value); t {
-		case "application/json":
-			return formJSON
-		case "text/csv":
-			return formCSV
-		case "application/x-ndjson":
-			return formNDJSON
+		t, params, _ := mime.ParseMediaType(value)
+		weight, err := strconv.ParseFloat(params["q"], 64)
+		if err != nil {
+			weight = 1
+		}
+		if f, named := formOf[t]; named && weight > most {
+			best, most = f, weight
 		}
 	}
-	return formJSON
+	return best
 }
+
+// formOf a media type. Whatever else may be accepted is no reason to leave the form that lists always had.
+var formOf = map[string]form{"application/json": formJSON, "text/csv": formCSV, "application/x-ndjson": formNDJSON}
 
 // writeList answers what a request wants of a list.
 func writeList[R any](w http.ResponseWriter, r *http.Request, l listing, s sheet, read pageReader[R]) error {
+	w.Header().Add("Vary", "Accept")
 	if l.form != formJSON {
 		return export(w, r, l, s, read)
 	}

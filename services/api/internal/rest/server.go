@@ -188,7 +188,11 @@ func (s *server) dispatch(path string, m methods) http.Handler {
 			err = h(w, r, path)
 		}
 		if broken, ok := errors.AsType[brokenOff](err); ok {
-			s.Logger.Warn("an answer broke off", "method", r.Method, "path", r.URL.Path, "error", broken)
+			level := slog.LevelWarn
+			if r.Context().Err() != nil { // the client has what it wanted, or is gone
+				level = slog.LevelDebug
+			}
+			s.Logger.Log(r.Context(), level, "an answer broke off", "method", r.Method, "path", r.URL.Path, "error", broken)
 			panic(http.ErrAbortHandler) // a client could not tell it from a whole one; net/http knows no other way
 		}
 		if err != nil {

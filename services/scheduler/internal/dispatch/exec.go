@@ -98,7 +98,9 @@ func (x *exec) take(f bus.Stored) error {
 	case events.ExecRequested:
 		x.requested, x.requestID, x.requestedSeq, x.requestedAt = &p, f.ID, f.Seq, f.StoredAt
 	case events.ExecPlanned:
-		x.planned, x.expiresAt = &p, p.ExpiresAt
+		if x.planned == nil { // the first one counts
+			x.planned, x.expiresAt = &p, p.ExpiresAt
+		}
 	case events.WaveReleased:
 		x.released[part{p.Wave, p.From}] = p.ExecStreamSequence
 		if p.ExpiresAt != nil {
