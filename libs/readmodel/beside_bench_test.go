@@ -1,11 +1,17 @@
 package readmodel
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,43 +28,53 @@ const besideWindow = 500 * time.Millisecond
 // besideBatches of a thousand messages are more than a writer applies in a window.
 const besideBatches = 80
 
+// envBeside names, for a process of its own, the two directories that it writes to.
+const envBeside = "KANADE_READMODEL_BESIDE"
+
 // besideQueries is the mix: lists by every leading filter, one page deep in the history, single rows and a count, each once a
 // round. Searches by words are left out: while a writer is busy nobody writes words.
 func besideQueries(ctx context.Context, r *Reader, execs int) []benchQuery {
 	mix := benchQueries(ctx, r, execs)
 	return slices.DeleteFunc(mix, func(q benchQuery) bool {
-		return slices.Contains([]string{"search", "search-rare", "results-of-exec", "groups-exec"}, q.name) // a thousand rows each
+		return strings.HasPrefix(q.name, "search") || slices.Contains([]string{"results-of-exec", "groups-exec"}, q.name) // a thousand rows each
 	})
 }
 
-// BenchmarkReadsBesideWriter counts reads of a file, by as many readers as a writer leaves processors for, while the writer applies
-// batches as fast as it can: to the same file, to another one just like it, and to none, by turns of half a second. of-idle is the
-// reads beside the writer over those beside nobody. of-ceiling is the reads beside the writer of their own file over those beside
-// the writer of the other: what the *file* costs, locks, the write-ahead log, pages that have changed, and not what two who share a
-// machine's caches and collector cost each other. Both are medians of the turns. A turn without a writer of the file begins with
-// the log written back into it. events/s is what the writer of the same file manages meanwhile.
+// BenchmarkReadsBesideWriter counts reads of a file, by as many readers as a writer leaves processors for, while a writer in a
+// process of its own, as a projector is, applies batches as fast as it can: to the same file, to another one just like it, and to
+// none, by turns of half a second. of-idle is the reads beside the writer over those beside nobody. of-ceiling is the reads beside
+// the writer of their own file over those beside the writer of the other: what the *file* costs, locks, the write-ahead log, pages
+// that have changed, and not what two who share a machine's memory and caches cost each other. Both are medians of the turns. A
+// turn without a writer of the file begins with the log written back into it. events/s is what the writer of the same file
+// manages meanwhile.
 func BenchmarkReadsBesideWriter(b *testing.B) {
 	dir, execs := benchModel(b)
 	other := b.TempDir()
 	copySlot(b, dir, other)
-	own, beside := benchFeed(b, dir, execs), benchFeed(b, other, execs)
+	w := startBeside(b, dir, other)
 	r, err := OpenReader(dir)
 	require.NoError(b, err)
 	defer func() { require.NoError(b, r.Close()) }()
 	mix := besideQueries(context.Background(), r, execs)
-	turn := func(w *writing, to *Writer) (reads float64, applied int) {
-		if to != own.w {
-			own.rest(b)
+	turn := func(to string) (reads float64, applied int) {
+		if to != "own" {
+			w.say(b, "rest")
 		}
-		stop := w.start(b, to)
-		reads = readAll(b, mix, besideWindow)
-		return reads, stop()
+		if to != "none" {
+			w.say(b, to)
+			defer func() {
+				n, err := strconv.Atoi(w.say(b, "stop"))
+				require.NoError(b, err)
+				applied = n
+			}()
+		}
+		return readAll(b, mix, besideWindow), 0
 	}
 	var rates, ofCeiling, ofIdle, written []float64
 	for b.Loop() {
-		mine, applied := turn(own, own.w)
-		ceiling, _ := turn(beside, beside.w)
-		idle, _ := turn(beside, nil)
+		mine, applied := turn("own")
+		ceiling, _ := turn("other")
+		idle, _ := turn("none")
 		rates, written = append(rates, mine), append(written, float64(applied)/besideWindow.Seconds())
 		ofCeiling, ofIdle = append(ofCeiling, mine/ceiling), append(ofIdle, mine/idle)
 	}
@@ -94,28 +110,85 @@ func readAll(b *testing.B, mix []benchQuery, window time.Duration) float64 {
 	return float64(count.Load()) / time.Since(started).Seconds()
 }
 
-// writing applies execs that follow those of a model, one a batch.
-type writing struct {
+// besideProcess is a process that writes when it is told to.
+type besideProcess struct {
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func startBeside(b *testing.B, own, other string) *besideProcess {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), envBeside+"="+own+string(filepath.ListSeparator)+other)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(b, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, cmd.Start())
+	b.Cleanup(func() {
+		require.NoError(b, in.Close())
+		require.NoError(b, cmd.Wait())
+	})
+	return &besideProcess{in, bufio.NewScanner(out)}
+}
+
+// say gives an order and waits for the answer.
+func (x *besideProcess) say(b *testing.B, order string) string {
+	_, err := fmt.Fprintln(x.in, order)
+	require.NoError(b, err)
+	require.True(b, x.out.Scan(), order)
+	return x.out.Text()
+}
+
+// writeBeside obeys orders: "own" and "other" begin to apply execs that follow those of that model, one a batch, "stop" ends that and
+// says how many messages those were; "rest" writes what the write-ahead log of the first holds into the file, and cuts it.
+func writeBeside(dirs string) {
+	own, other, _ := strings.Cut(dirs, string(filepath.ListSeparator))
+	feeds := map[string]*besideFeed{"own": newBesideFeed(own), "other": newBesideFeed(other)}
+	var stop func() int
+	for orders := bufio.NewScanner(os.Stdin); orders.Scan(); {
+		switch order := orders.Text(); order {
+		case "stop":
+			fmt.Println(stop())
+		case "rest":
+			feeds["own"].rest()
+			fmt.Println("done")
+		default:
+			stop = feeds[order].start()
+			fmt.Println("begun")
+		}
+	}
+	for _, x := range feeds {
+		must(x.w.Close())
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// besideFeed applies execs that follow those of a model.
+type besideFeed struct {
 	w    *Writer
 	exec int
 	next uint64
 }
 
-func benchFeed(b *testing.B, dir string, execs int) *writing {
-	w, err := OpenWriter(b.Context(), dir)
-	require.NoError(b, err)
-	b.Cleanup(func() { require.NoError(b, w.Close()) })
+func newBesideFeed(dir string) *besideFeed {
+	w, err := OpenWriter(context.Background(), dir)
+	must(err)
 	at, err := w.Checkpoint(events.StreamLog)
-	require.NoError(b, err)
-	return &writing{w: w, exec: execs, next: at.Sequence + 1}
+	must(err)
+	return &besideFeed{w: w, exec: int(at.Sequence)/(4+benchFleet) + 1, next: at.Sequence + 1}
 }
 
-// start applies batches to a file until it is told to stop, which gives how many messages those were. Without a file it only
-// holds them, so that the collector has the same to do.
-func (x *writing) start(b *testing.B, to *Writer) (stop func() int) {
+// start applies batches until it is told to stop, which gives how many messages those were.
+func (x *besideFeed) start() (stop func() int) {
 	var batches [][]Message // made before anybody counts
 	for range besideBatches {
-		j := &journal{t: b}
+		j := &journal{t: panics{}}
 		benchExec(j, x.exec)
 		x.exec++
 		for i := range j.messages {
@@ -123,25 +196,20 @@ func (x *writing) start(b *testing.B, to *Writer) (stop func() int) {
 		}
 		batches = append(batches, j.messages)
 	}
+	runtime.GC()
 	end, n := make(chan struct{}), 0
 	var running sync.WaitGroup
 	running.Go(func() {
 		for _, batch := range batches {
-			if to == nil {
-				break
-			}
 			select {
 			case <-end:
 				return
 			default:
 			}
-			if _, err := to.Apply(context.Background(), events.StreamLog, batch); err != nil {
-				b.Error(err)
-				return
-			}
+			_, err := x.w.Apply(context.Background(), events.StreamLog, batch)
+			must(err)
 			n += len(batch)
 		}
-		<-end
 	})
 	return func() int {
 		close(end)
@@ -150,12 +218,11 @@ func (x *writing) start(b *testing.B, to *Writer) (stop func() int) {
 	}
 }
 
-// rest writes what the write-ahead log holds into the file, and cuts it.
-func (x *writing) rest(b *testing.B) {
+func (x *besideFeed) rest() {
 	x.w.mu.Lock()
 	defer x.w.mu.Unlock()
-	_, err := x.w.db.conn.ExecContext(b.Context(), "PRAGMA wal_checkpoint(TRUNCATE)")
-	require.NoError(b, err)
+	_, err := x.w.db.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	must(err)
 }
 
 // copySlot copies the files of a model that nobody has open.

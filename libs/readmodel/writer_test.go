@@ -22,6 +22,10 @@ func TestMain(m *testing.M) {
 		victim(dir)
 		return
 	}
+	if dirs := os.Getenv(envBeside); dirs != "" {
+		writeBeside(dirs)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -50,6 +50,7 @@ func TestExportBreaksOff(t *testing.T) {
 	status, body, err := get()
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.Equal(t, http.StatusOK, status)
+	web.Close() // whoever answered has said so by then
 	require.Contains(t, log.String(), "an answer broke off")
 	require.Contains(t, log.String(), "export rows: the disk is gone")
 	for line := range bytes.Lines(body) {
