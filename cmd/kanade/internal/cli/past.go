@@ -54,9 +54,11 @@ func (c *atCmd) Run(ctx context.Context, a *app) error {
 
 // momentText is a moment as the API reads it.
 func momentText(given string, now time.Time) string {
-	_, sequence := strconv.ParseUint(given, 10, 64)
-	if ago, err := time.ParseDuration(given); err == nil && sequence != nil {
-		return now.Add(-ago).UTC().Format(time.RFC3339Nano)
+	if _, err := strconv.ParseUint(given, 10, 64); err == nil {
+		return given
+	}
+	if then, ok := agoText(given, now); ok {
+		return then
 	}
 	return given
 }

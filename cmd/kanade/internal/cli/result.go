@@ -49,10 +49,16 @@ func (f *resultFlags) query(now time.Time) (url.Values, error) {
 // sinceText is what --since says as the API reads it; empty for none.
 func sinceText(flag string, now time.Time) (string, error) { return timeText("--since", flag, now) }
 
+// agoText is when something was that long ago (36h), as the API reads it; false where the text is no duration.
+func agoText(text string, now time.Time) (string, bool) {
+	ago, err := time.ParseDuration(text)
+	return now.Add(-ago).UTC().Format(time.RFC3339Nano), err == nil
+}
+
 // timeText is what the flag of a time says as the API reads it; empty for none.
 func timeText(name, flag string, now time.Time) (string, error) {
-	if ago, err := time.ParseDuration(flag); err == nil {
-		return now.Add(-ago).UTC().Format(time.RFC3339Nano), nil
+	if then, ok := agoText(flag, now); ok {
+		return then, nil
 	}
 	if _, err := time.Parse(time.RFC3339, flag); err != nil && flag != "" {
 		return "", fmt.Errorf("%s %q: expected a time like 2026-01-31T08:00:00Z, or how long ago, like 36h", name, flag)

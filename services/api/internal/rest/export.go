@@ -13,22 +13,26 @@ import (
 	"kanade/libs/readmodel"
 )
 
-// sheet is what a list is as a file: its name without an ending, and the keys of its rows in the order of their columns.
+// sheet is what a list is as a file: its name without an ending, and what its rows are.
 type sheet struct {
-	name    string
-	columns []string
+	name  string
+	row   reflect.Type
+	added []string
 }
 
 // sheetOf has a column for each key of R as JSON, and for those that are added to it.
 func sheetOf[R any](name string, added ...string) sheet {
-	s := sheet{name: name}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[R]()) {
+	return sheet{name, reflect.TypeFor[R](), added}
+}
+
+// columns are the keys of a row in their order.
+func (s sheet) columns() (keys []string) {
+	for _, f := range reflect.VisibleFields(s.row) {
 		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" { // what is embedded has no key of its own
-			s.columns = append(s.columns, key)
+			keys = append(keys, key)
 		}
 	}
-	s.columns = append(s.columns, added...)
-	return s
+	return append(keys, s.added...)
 }
 
 // exportStep is how many rows of an export are in memory, of results at most as many as a page holds.
@@ -36,8 +40,6 @@ const exportStep = 500
 
 // brokenOff is the error of an answer that has begun: it can't become another one any more.
 type brokenOff struct{ error }
-
-func (b brokenOff) Unwrap() error { return b.error }
 
 // export streams all rows that a request wants, however many they are, and sends those of a page as soon as it has them: who
 // waits sees that it goes on. What a row says is as of the moment when it is written. An error before the first row is an
@@ -85,7 +87,7 @@ func export[R any](w http.ResponseWriter, r *http.Request, l listing, s sheet, r
 func (s sheet) begin(w http.ResponseWriter, as form) rowWriter {
 	mediaType, to := "application/x-ndjson", rowWriter(jsonRows{w})
 	if as == formCSV {
-		mediaType, to = "text/csv; charset=utf-8", &csvRows{csv: csv.NewWriter(w), columns: s.columns}
+		mediaType, to = "text/csv; charset=utf-8", &csvRows{csv: csv.NewWriter(w), columns: s.columns()}
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, s.name, as))
